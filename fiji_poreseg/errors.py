@@ -1,0 +1,57 @@
+"""The errors a user meets: each is one line that says what is wrong and what to do next."""
+
+from __future__ import annotations
+
+_LONGEST_VALUE = 120
+
+
+class ParameterError(ValueError):
+    """A parameter breaks a rule.
+
+    Parameters
+    ----------
+    parameter
+        Name of the parameter, as on every surface (lower snake_case).
+    rule
+        What must hold, as the end of a sentence that begins with the parameter's name.
+    value
+        What was given; shortened where it is long.
+    hint
+        The next step, a full sentence.
+    """
+
+    def __init__(self, parameter: str, rule: str, value: object, hint: str) -> None:
+        self.parameter = parameter
+        self.rule = rule
+        self.value = value
+        self.hint = hint
+        shown = value if isinstance(value, str) else repr(value)
+        if len(shown) > _LONGEST_VALUE:
+            shown = shown[: _LONGEST_VALUE - 1] + "…"
+        super().__init__(f"`{parameter}` {rule}, but is: {shown or '(empty)'}. {hint}")
+
+
+class MacroError(RuntimeError):
+    """A fault of the macro itself.
+
+    Parameters
+    ----------
+    message
+        What ImageJ says.
+    line
+        Number of the line, from 1; None where it is not known.
+    """
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        self.message = " ".join(message.split())
+        self.line = line
+        where = f"Line {line} of the macro: " if line else "The macro stopped: "
+        super().__init__(where + self.message)
+
+
+class EngineError(RuntimeError):
+    """ImageJ cannot be started or used; one line says why and what to do."""
+
+
+class PoreSegWarning(UserWarning):
+    """Something was assumed that the user may want to know about."""

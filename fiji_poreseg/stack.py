@@ -1,0 +1,468 @@
+"""What a stack, labels and a segmentation are: make them, check them, measure them.
+
+A stack is an `xarray.DataArray` with dims ``("z", "y", "x")``, or ``("c", "z", "y", "x")`` for
+several detectors, and coordinates in nm. Labels and segmentations are ``uint8``: 0 unlabelled
+(or no data), 1 pore, 2 solid, 3 and up further classes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from skimage.measure import label
+from skimage.segmentation import clear_border
+
+from fiji_poreseg.errors import ParameterError, PoreSegWarning
+
+Spacing: TypeAlias = tuple[float, float, float]
+MaskForeground: TypeAlias = Literal["solid", "pore"]
+
+UNLABELLED, PORE, SOLID = 0, 1, 2
+DEFAULT_CLASSES = ("pore", "solid")
+DEFAULT_SPACING_NM: Spacing = (10.0, 10.0, 10.0)
+NM_PER_UNIT = {
+    "nm": 1.0,
+    "nanometer": 1.0,
+    "nanometre": 1.0,
+    "å": 0.1,
+    "angstrom": 0.1,
+    "um": 1e3,
+    "µm": 1e3,
+    "μm": 1e3,
+    "micron": 1e3,
+    "microns": 1e3,
+    "micrometer": 1e3,
+    "micrometre": 1e3,
+    "mm": 1e6,
+    "cm": 1e7,
+    "m": 1e9,
+}
+_AXES = ("z", "y", "x")
+_CALIBRATION = ("unit", "spacing_nm", "slice_labels", "source_unit")
+
+Converter: TypeAlias = Callable[[object, str], xr.DataArray | None]
+_converters: list[Converter] = []
+# Modules that register a converter when imported, by the package that such objects come from:
+# whoever holds a Java object has JPype loaded, and must not have to import the bridge as well.
+_LATE_CONVERTERS = {"jpype": "fiji_poreseg.bridge.images"}
+
+
+def register_converter(converter: Converter) -> None:
+    """Let `as_stack` accept more kinds of objects.
+
+    Parameters
+    ----------
+    converter
+        Is called with the object and the name of the parameter, for its errors; answers with a
+        stack, or with None for an object that it does not know.
+    """
+    _converters.append(converter)
+
+
+def make_stack(
+    values: npt.ArrayLike,
+    spacing_nm: Spacing | None = None,
+    *,
+    name: str = "stack",
+    origin_nm: Spacing = (0.0, 0.0, 0.0),
+    slice_labels: Sequence[str] | None = None,
+    attrs: dict[str, Any] | None = None,
+) -> xr.DataArray:
+    """Make a stack from an array.
+
+    Parameters
+    ----------
+    values
+        Grey values, shape (z, y, x), (c, z, y, x) or (y, x); numpy or dask; unsigned 8 or 16
+        bit or 32-bit float.
+    spacing_nm
+        Voxel size in nm (z, y, x). None for a stack without calibration: a voxel then counts
+        as 10 nm and ``attrs["unit"]`` is ``"pixel"``.
+    name
+        Title of the image.
+    origin_nm
+        Position of the first voxel in nm (z, y, x).
+    slice_labels
+        A label for each slice, as in ImageJ.
+    attrs
+        Further attributes, kept as they are.
+
+    Returns
+    -------
+    xarray.DataArray
+        The stack, sharing the memory of `values`.
+
+    Raises
+    ------
+    ParameterError
+        If the shape, the voxel size or the number of labels is impossible.
+    """
+    array: Any = values if hasattr(values, "ndim") else np.asarray(values)
+    if array.ndim == 2:
+        array = array[np.newaxis]
+    if array.ndim not in (3, 4):
+        raise ParameterError(
+            "image",
+            "must have the axes z, y, x (or c, z, y, x)",
+            f"an array of shape {array.shape}",
+            "Give one grey value per voxel.",
+        )
+    spacing = DEFAULT_SPACING_NM if spacing_nm is None else check_spacing(spacing_nm)
+    kept = {
+        **(attrs or {}),
+        "unit": "pixel" if spacing_nm is None else "nm",
+        "spacing_nm": spacing,
+    }
+    shape = array.shape[-3:]
+    if slice_labels is not None:
+        if len(slice_labels) != shape[0]:
+            raise ParameterError(
+                "slice_labels",
+                f"must have one label for each of the {shape[0]} slices",
+                f"{len(slice_labels)} labels",
+                "Give as many labels as slices.",
+            )
+        kept["slice_labels"] = tuple(slice_labels)
+    coords = {
+        axis: start + step * np.arange(count)
+        for axis, start, step, count in zip(_AXES, origin_nm, spacing, shape, strict=True)
+    }
+    dims = _AXES if array.ndim == 3 else ("c", *_AXES)
+    return xr.DataArray(array, dims=dims, coords=coords, name=name, attrs=kept)
+
+
+def make_labels(
+    values: npt.ArrayLike,
+    like: xr.DataArray,
+    *,
+    name: str | None = None,
+    classes: Sequence[str] = DEFAULT_CLASSES,
+) -> xr.DataArray:
+    """Make labels or a segmentation that lie on the voxels of a stack.
+
+    Parameters
+    ----------
+    values
+        Class numbers, shape (z, y, x), cast to uint8.
+    like
+        The stack; its calibration and slice labels are taken over.
+    name
+        Title; the stack's name by default.
+    classes
+        Names of the classes 1, 2, and so on.
+    """
+    grid = like.isel(c=0, drop=True) if "c" in like.dims else like
+    kept = {key: like.attrs[key] for key in _CALIBRATION if key in like.attrs}
+    return xr.DataArray(
+        np.asarray(values, np.uint8),
+        dims=_AXES,
+        coords={axis: grid[axis] for axis in _AXES},
+        name=name or like.name,
+        attrs={**kept, "classes": tuple(classes)},
+    )
+
+
+def as_stack(
+    image: object,
+    *,
+    voxel_size_nm: Spacing | None = None,
+    nodata: float | None = None,
+    parameter: str = "image",
+) -> xr.DataArray:
+    """Take whatever a user calls a stack and answer with one that is checked.
+
+    Parameters
+    ----------
+    image
+        A DataArray, a numpy or dask array, or anything that a registered converter knows: a
+        path, an ImagePlus, an ImgLib2 image.
+    voxel_size_nm
+        Voxel size in nm (z, y, x) that overrides the image's own.
+    nodata
+        Grey value of pixels that hold no data, such as the border that alignment leaves.
+    parameter
+        Name to use in an error.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dims ``("z", "y", "x")`` or ``("c", "z", "y", "x")``, coordinates in nm.
+
+    Raises
+    ------
+    ParameterError
+        If it is no grey-value stack: wrong axes, colours, NaN, uneven spacing.
+
+    Warns
+    -----
+    PoreSegWarning
+        If the image carries no voxel size.
+    """
+    stack = to_dataarray(image, parameter)
+    if stack.dtype.kind not in "uif":
+        raise ParameterError(
+            parameter,
+            "must hold grey values (8, 16 or 32 bit)",
+            f"{stack.dtype} values",
+            "Convert it to a grey image first.",
+        )
+    if 0 in stack.shape:
+        raise ParameterError(
+            parameter, "must hold at least one voxel", f"shape {stack.shape}", "Open another."
+        )
+    if stack.dtype.kind == "f" and bool(np.isnan(stack).any()):
+        raise ParameterError(
+            parameter,
+            "must not hold NaN",
+            f"{int(np.isnan(stack).sum())} voxels that are NaN",
+            "Fill them first, for example with 0, and name that value as nodata=0.",
+        )
+    if voxel_size_nm is not None:
+        stack = with_spacing(stack, check_spacing(voxel_size_nm))
+    elif stack.attrs.get("unit") != "nm":
+        warnings.warn(
+            f"{stack.name} has no voxel size: a voxel is taken as 10 nm. "
+            "Set Image > Properties in ImageJ, or give voxel_size_nm=z,y,x.",
+            PoreSegWarning,
+            stacklevel=3,
+        )
+    if nodata is not None:
+        stack = stack.assign_attrs(nodata=nodata)
+    spacing_nm(stack)
+    return stack
+
+
+def to_dataarray(image: object, parameter: str = "image") -> xr.DataArray:
+    """Turn any image into a DataArray with a stack's dims, its values unchecked.
+
+    Raises
+    ------
+    ParameterError
+        If it is not an image, or its axes are not a stack's.
+    """
+    if isinstance(image, xr.DataArray):
+        return _from_dataarray(image, parameter)
+    for package, module in _LATE_CONVERTERS.items():
+        if package in sys.modules:
+            importlib.import_module(module)
+    for converter in _converters:
+        converted = converter(image, parameter)
+        if converted is not None:
+            return converted
+    if hasattr(image, "shape") and hasattr(image, "dtype"):
+        return make_stack(image)  # type: ignore[arg-type]
+    raise ParameterError(
+        parameter,
+        "must be a stack: a DataArray, an array, a path or an image of ImageJ",
+        f"a {type(image).__name__}",
+        "Open the image first.",
+    )
+
+
+def _from_dataarray(array: xr.DataArray, parameter: str) -> xr.DataArray:
+    if array.dims == ("y", "x"):
+        array = array.expand_dims("z")
+    if array.dims not in (_AXES, ("c", *_AXES)):
+        raise ParameterError(
+            parameter,
+            "must have the dims (z, y, x) or (c, z, y, x)",
+            f"dims {array.dims}",
+            "Use .rename() and .transpose().",
+        )
+    if all(axis in array.coords for axis in _AXES):
+        return array.assign_attrs(
+            unit=array.attrs.get("unit", "nm"), spacing_nm=spacing_nm(array, parameter)
+        )
+    return make_stack(
+        array.data,
+        array.attrs.get("spacing_nm"),
+        name=str(array.name or "stack"),
+        slice_labels=array.attrs.get("slice_labels"),
+        attrs=dict(array.attrs),
+    )
+
+
+def spacing_nm(stack: xr.DataArray, parameter: str = "image") -> Spacing:
+    """Voxel size in nm (z, y, x), from the coordinates.
+
+    Raises
+    ------
+    ParameterError
+        If slices or pixels are not evenly spaced.
+    """
+    stored = stack.attrs.get("spacing_nm", DEFAULT_SPACING_NM)
+    return tuple(  # type: ignore[return-value]
+        _step(stack, axis, float(fallback), parameter)
+        for axis, fallback in zip(_AXES, stored, strict=True)
+    )
+
+
+def _step(stack: xr.DataArray, axis: str, fallback: float, parameter: str) -> float:
+    if axis not in stack.coords or stack.sizes[axis] < 2:
+        return fallback
+    steps = np.diff(stack[axis].to_numpy())
+    if not np.allclose(steps, steps[0], rtol=1e-3):
+        raise ParameterError(
+            parameter,
+            f"must be evenly spaced along {axis}",
+            f"steps from {steps.min():g} to {steps.max():g} nm",
+            "Give the whole stack and name the slices as indices.",
+        )
+    return abs(float(steps[0]))
+
+
+def with_spacing(stack: xr.DataArray, spacing: Spacing) -> xr.DataArray:
+    """The same stack with another voxel size in nm (z, y, x), its first voxel at 0."""
+    coords = {
+        axis: step * np.arange(stack.sizes[axis]) for axis, step in zip(_AXES, spacing, strict=True)
+    }
+    return stack.assign_coords(coords).assign_attrs(unit="nm", spacing_nm=spacing)
+
+
+def check_spacing(spacing: Sequence[float]) -> Spacing:
+    """Three positive finite numbers, or a `ParameterError`."""
+    values = tuple(float(step) for step in spacing)
+    if len(values) != 3 or not all(0 < step < np.inf for step in values):
+        raise ParameterError(
+            "voxel_size_nm",
+            "must be three positive numbers in nm (z,y,x)",
+            str(values),
+            "Give for example 20,10,10.",
+        )
+    return values
+
+
+def check_indices(indices: Sequence[int], stack: xr.DataArray) -> tuple[int, ...]:
+    """Sorted 0-based indices without repetition, each inside the stack, or a `ParameterError`."""
+    count = stack.sizes["z"]
+    outside = [index for index in indices if not 0 <= index < count]
+    if outside or not len(indices):
+        raise ParameterError(
+            "indices",
+            f"must lie from 0 to {count - 1}, since the stack has {count} slices",
+            ",".join(map(str, outside)) or "empty",
+            "An index is ImageJ's slice number minus 1.",
+        )
+    return tuple(sorted({int(index) for index in indices}))
+
+
+def valid_pixels(plane: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.bool_]:
+    """Where a slice holds data.
+
+    Parameters
+    ----------
+    plane
+        One slice, shape (y, x).
+    nodata
+        The grey value that stands for no data, or None. Only areas of it that touch the edge
+        of the slice count: inside, a pore may be as dark.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool, shape (y, x).
+    """
+    if nodata is None:
+        return np.ones(plane.shape, bool)
+    empty: npt.NDArray[np.bool_] = plane == nodata
+    if not empty.any():
+        return ~empty
+    inner: npt.NDArray[np.bool_] = clear_border(label(empty, connectivity=1)) > 0
+    return ~empty | inner
+
+
+def as_labels(
+    labels: object,
+    stack: xr.DataArray,
+    *,
+    mask_foreground: str = "solid",
+    classes: Sequence[str] = DEFAULT_CLASSES,
+    parameter: str = "labels",
+    allow_mask: bool = True,
+) -> xr.DataArray:
+    """Take whatever a user calls labels and answer with checked labels on the stack's voxels.
+
+    Parameters
+    ----------
+    labels
+        Label image (0 unlabelled, 1 pore, 2 solid, …) or ImageJ mask (values 0 and 255), as
+        anything that `as_stack` takes, shape (z, y, x) of the stack.
+    stack
+        The stack that they belong to.
+    mask_foreground
+        What 255 stands for in a mask: ``"solid"`` or ``"pore"``. A mask with an inverting
+        look-up table (``attrs["inverting_lut"]``) is turned round first.
+    classes
+        Names of the classes 1, 2, and so on.
+    parameter
+        Name to use in an error.
+    allow_mask
+        Whether a mask may be given, where every pixel counts as labelled.
+
+    Returns
+    -------
+    xarray.DataArray
+        uint8, dims ``("z", "y", "x")``; ``attrs["dense"]`` says that a mask was given.
+
+    Raises
+    ------
+    ParameterError
+        If the shape differs, a value is no class, a mask is not allowed or nothing is labelled.
+    """
+    given = to_dataarray(labels, parameter)
+    expected = tuple(stack.sizes[axis] for axis in _AXES)
+    if given.shape != expected:
+        raise ParameterError(
+            parameter,
+            f"must have the shape of the stack, {expected} (z, y, x)",
+            f"shape {given.shape}",
+            "Leave slices without labels at 0; crop or resize nothing.",
+        )
+    values = given.to_numpy()
+    found = np.unique(values)
+    dense = found[-1] == 255 and set(found.tolist()) <= {0, 255}
+    if dense:
+        if not allow_mask:
+            raise ParameterError(
+                parameter,
+                "must be a label image (0 leave, 1 pore, 2 solid) or ROIs",
+                "a mask of 0 and 255, in which what is to be left alone cannot be told",
+                "Convert it, or draw ROIs.",
+            )
+        bright = (values == 255) != bool(given.attrs.get("inverting_lut", False))
+        values = np.where(bright == (mask_foreground == "solid"), SOLID, PORE)
+    elif found[0] < 0 or found[-1] > len(classes) or not np.array_equal(found, found.astype(int)):
+        raise ParameterError(
+            parameter,
+            f"must hold 0 (unlabelled) to {len(classes)} ({', '.join(classes)}), or 0 and 255",
+            f"values {', '.join(f'{value:g}' for value in found[:8])}",
+            "Renumber the image, or name all classes with classes=pore,solid,….",
+        )
+    if not values.any():
+        raise ParameterError(
+            parameter,
+            "must label at least one pixel",
+            "0 everywhere",
+            "Paint 1 for pore and 2 for solid, or draw ROIs.",
+        )
+    made = make_labels(values, stack, name=str(given.name), classes=classes)
+    return made.assign_attrs(dense=bool(dense))
+
+
+def check_two_classes(found: Sequence[int], classes: Sequence[str]) -> None:
+    """Refuse labels of fewer than two classes."""
+    if len(found) < 2:
+        names = ", ".join(classes[value - 1] for value in found) or "nothing"
+        raise ParameterError(
+            "labels",
+            "must label at least two classes in the slices trained on",
+            f"only {names}",
+            "Paint some of the other class, or name other slices in indices.",
+        )
