@@ -1,0 +1,313 @@
+"""The random forest: a pixel classifier over the filter bank, from sparse or dense labels.
+
+Breiman, Random Forests, Machine Learning 45 (2001), doi 10.1023/A:1010933404324, as
+scikit-learn's `RandomForestClassifier`, which also splits on missing neighbours.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree._tree import Tree
+
+from fiji_poreseg import model
+from fiji_poreseg.features import FeatureBank, FeatureReader, Features
+from fiji_poreseg.model import Arrays, Card
+from fiji_poreseg.progress import report, track
+from fiji_poreseg.slices import warn_about_milling, warn_about_spacing
+from fiji_poreseg.stack import DEFAULT_CLASSES, check_two_classes, spacing_nm
+
+KIND = "forest"
+_TREES_AT_ONCE = 5
+# Share of the training pixels whose neighbours are cut off at a random depth, as at the ends.
+_CUT_SHARE = 0.3
+
+
+@dataclass(frozen=True)
+class ForestModel:
+    """A trained forest.
+
+    Parameters
+    ----------
+    card
+        What every model says of itself.
+    bank
+        The features it was trained on.
+    classifier
+        The fitted scikit-learn forest; its classes are 1 for pore, 2 for solid, and so on.
+    """
+
+    card: Card
+    bank: FeatureBank
+    classifier: RandomForestClassifier
+
+    def predict(
+        self, stack: xr.DataArray, indices: Sequence[int]
+    ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """Yield (index, probabilities) slice by slice, in order.
+
+        Parameters
+        ----------
+        stack
+            A checked stack.
+        indices
+            0-based slices.
+
+        Yields
+        ------
+        tuple
+            The index and float32 probabilities of shape (classes, y, x).
+        """
+        model.check_detectors(self.card, stack)
+        warn_about_spacing(self.card.spacing_nm, stack)
+        warn_about_milling(stack, self.card.milling)
+        reader = FeatureReader(stack, self.bank, self.card.milling)
+        # Each slice goes through the trees on one thread: sums of probabilities then have one
+        # order, and results are the same to the bit, however many threads there are.
+        workers = os.cpu_count() or 1
+        with ThreadPoolExecutor(workers) as pool:
+            pending: list[Any] = []
+            for index in indices:
+                pending.append((index, pool.submit(self._predict_slice, reader, index)))
+                if len(pending) > 2 * workers:
+                    done, future = pending.pop(0)
+                    yield done, future.result()
+            for done, future in pending:
+                yield done, future.result()
+
+    def _predict_slice(self, reader: FeatureReader, index: int) -> npt.NDArray[np.float32]:
+        found = self.classifier.predict_proba(reader.pixels(index, slice(None)))
+        probabilities = np.zeros((len(self.card.classes), found.shape[0]), np.float32)
+        probabilities[self.classifier.classes_.astype(int) - 1] = found.T
+        return probabilities.reshape(-1, *reader.slices.shape)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a `.poreseg` file."""
+        settings = {
+            "bank": self.bank.settings,
+            "classes_found": self.classifier.classes_.tolist(),
+            "features": self.bank.names(self.card.detectors),
+        }
+        model.save(path, KIND, self.card, settings, _to_arrays(self.classifier))
+
+
+def train(
+    stack: xr.DataArray,
+    labels: xr.DataArray,
+    indices: Sequence[int],
+    *,
+    classes: Sequence[str] = DEFAULT_CLASSES,
+    trees: int = 100,
+    pixels: int = 100_000,
+    milling: str = "forward",
+    seed: int = 0,
+) -> ForestModel:
+    """Train a forest.
+
+    Parameters
+    ----------
+    stack
+        A checked stack.
+    labels
+        uint8 labels on its voxels, dims ``("z", "y", "x")``; 0 is left out.
+    indices
+        0-based slices to take labels from.
+    classes
+        Names of the classes 1, 2, and so on.
+    trees
+        Number of trees.
+    pixels
+        How many labelled pixels to draw at most, spread evenly over the slices.
+    milling
+        ``"forward"`` where a larger index lies deeper, else ``"reverse"``.
+    seed
+        Seed of the draw and of the trees.
+
+    Returns
+    -------
+    ForestModel
+        Its card's scores hold the out-of-bag accuracy.
+
+    Raises
+    ------
+    ParameterError
+        If fewer than two classes are labelled in those slices.
+    """
+    warn_about_milling(stack, milling)
+    bank = FeatureBank.for_spacing(spacing_nm(stack))
+    reader = FeatureReader(stack, bank, milling)
+    x, y = _draw(reader, labels, indices, pixels, np.random.default_rng(seed))
+    classifier = _fit(x, y, trees, seed)
+    card = Card(
+        classes=tuple(classes),
+        spacing_nm=spacing_nm(stack),
+        detectors=reader.slices.detectors,
+        milling=milling,
+        training_indices=tuple(indices),
+        seed=seed,
+        hashes=model.hash_training(stack, labels, indices),
+        scores={"out_of_bag_accuracy": float(classifier.oob_score_), "pixels": len(y)},
+        versions=model.package_versions("scikit-learn"),
+    )
+    return ForestModel(card, bank, classifier)
+
+
+def _draw(
+    reader: FeatureReader,
+    labels: xr.DataArray,
+    indices: Sequence[int],
+    pixels: int,
+    rng: np.random.Generator,
+) -> tuple[Features, npt.NDArray[np.uint8]]:
+    """Draw labelled pixels, as many from each slice as there are to have."""
+    x, y = [], []
+    share = max(1, pixels // len(indices))
+    for index in track(indices, "Computing features"):
+        plane = labels.isel(z=index).to_numpy().ravel()
+        where = np.flatnonzero((plane > 0) & reader.slices[index].valid.ravel())
+        if len(where) > share:
+            where = np.sort(rng.choice(where, share, replace=False))
+        hidden = _cut(reader.bank.offsets_nm, len(where), rng)
+        x.append(reader.pixels(index, where, hidden))
+        y.append(plane[where])
+    found = np.concatenate(y)
+    check_two_classes(np.unique(found).tolist(), labels.attrs["classes"])
+    return np.concatenate(x), found
+
+
+def _cut(
+    offsets_nm: Sequence[float], pixels: int, rng: np.random.Generator
+) -> npt.NDArray[np.bool_]:
+    """Which neighbours to hide: for some pixels all beyond a random depth, below or above."""
+    offsets = np.array(offsets_nm)[:, np.newaxis]
+    side = rng.choice([1, -1], pixels)
+    depth = rng.choice(np.abs(offsets_nm), pixels) * rng.integers(0, 2, pixels)
+    cut = rng.random(pixels) < _CUT_SHARE
+    return np.asarray(cut & (offsets * side > depth))
+
+
+def _fit(x: Features, y: npt.NDArray[np.uint8], trees: int, seed: int) -> RandomForestClassifier:
+    """Grow the forest a few trees at a time, so that there is progress to see."""
+    classifier = RandomForestClassifier(
+        0,
+        min_samples_leaf=3,
+        max_features="sqrt",
+        oob_score=False,
+        warm_start=True,
+        n_jobs=-1,
+        random_state=seed,
+    )
+    report("Growing trees", 0, trees)
+    for grown in range(_TREES_AT_ONCE, trees + _TREES_AT_ONCE, _TREES_AT_ONCE):
+        count = min(grown, trees)
+        # The out-of-bag score of all trees is taken with the last ones.
+        classifier.set_params(n_estimators=count, oob_score=count == trees)
+        classifier.fit(x, y)
+        report("Growing trees", count, trees)
+    classifier.set_params(n_jobs=1, warm_start=False)
+    return classifier
+
+
+_FIELDS = (
+    "left_child",
+    "right_child",
+    "feature",
+    "threshold",
+    "impurity",
+    "n_node_samples",
+    "weighted_n_node_samples",
+    "missing_go_to_left",
+)
+
+
+def _to_arrays(classifier: RandomForestClassifier) -> Arrays:
+    """The trees as plain arrays, one tree after another."""
+    states = [tree.tree_.__getstate__() for tree in classifier.estimators_]
+    nodes = np.concatenate([state["nodes"] for state in states])
+    return {
+        "node_count": np.array([len(state["nodes"]) for state in states]),
+        "max_depth": np.array([state["max_depth"] for state in states]),
+        "values": np.concatenate([state["values"] for state in states]),
+        **{name: np.ascontiguousarray(nodes[name]) for name in _FIELDS},
+    }
+
+
+def _from_arrays(
+    arrays: Arrays, classes: npt.NDArray[Any], features: int
+) -> RandomForestClassifier:
+    """A fitted scikit-learn forest from plain arrays."""
+    trees = []
+    stops = np.cumsum(arrays["node_count"])
+    for start, stop, depth in zip(
+        stops - arrays["node_count"], stops, arrays["max_depth"], strict=True
+    ):
+        parts = {name: arrays[name][start:stop] for name in _FIELDS}
+        trees.append(_tree(parts, arrays["values"][start:stop], int(depth), len(classes), features))
+    forest = RandomForestClassifier(len(trees), n_jobs=1)
+    forest.estimator_ = DecisionTreeClassifier()
+    forest.estimators_ = trees
+    forest.classes_ = classes
+    forest.n_classes_ = len(classes)
+    forest.n_outputs_ = 1
+    forest.n_features_in_ = features
+    return forest
+
+
+def _tree(
+    parts: Arrays, values: npt.NDArray[np.float64], depth: int, classes: int, features: int
+) -> DecisionTreeClassifier:
+    count = len(values)
+    _check_nodes(parts, count, features)
+    empty = Tree(features, np.array([classes], np.intp), 1)
+    nodes = np.zeros(count, empty.__getstate__()["nodes"].dtype)
+    for name in _FIELDS:
+        nodes[name] = parts[name]
+    empty.__setstate__(
+        {
+            "max_depth": depth,
+            "node_count": count,
+            "nodes": nodes,
+            "values": np.ascontiguousarray(values, np.float64),
+        }
+    )
+    tree = DecisionTreeClassifier()
+    tree.tree_ = empty
+    tree.n_features_in_ = features
+    tree.n_outputs_ = 1
+    tree.n_classes_ = classes
+    tree.classes_ = np.arange(classes)
+    return tree
+
+
+def _check_nodes(parts: Arrays, count: int, features: int) -> None:
+    """Refuse trees that would lead scikit-learn outside its arrays or round in circles."""
+    order = np.arange(count)
+    left, right = parts["left_child"], parts["right_child"]
+    leaf = left == -1
+    inner = ~leaf
+    for child in (left[inner], right[inner]):
+        if ((child <= order[inner]) | (child >= count)).any():
+            raise ValueError("a tree has a node that leads nowhere")
+    tested = parts["feature"][inner]
+    if ((tested < 0) | (tested >= features)).any():
+        raise ValueError("a tree asks for a feature that there is not")
+
+
+def _read(card: Card, settings: Mapping[str, Any], arrays: Arrays) -> ForestModel:
+    bank = FeatureBank.from_settings(settings["bank"])
+    features = len(bank.names(card.detectors))
+    classes = np.array(settings["classes_found"], np.uint8)
+    return ForestModel(card, bank, _from_arrays(arrays, classes, features))
+
+
+model.register_kind(KIND, _read)

@@ -1,0 +1,251 @@
+"""The `.poreseg` file: one zip of `model.json` and plain arrays. Loading it runs no code."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import platform
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.files import check_output, replacing
+from fiji_poreseg.stack import Spacing
+
+FORMAT_VERSION = 1
+SUFFIX = ".poreseg"
+_DESCRIPTION = "model.json"
+_LARGEST_DESCRIPTION = 16 * 2**20
+_LARGEST_ARRAYS = 4 * 2**30
+# One fixed date: the same model makes the same file, byte for byte.
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What every model says of itself.
+
+    Parameters
+    ----------
+    classes
+        Names of the classes 1, 2, and so on.
+    spacing_nm
+        Voxel size of the stack trained on, in nm (z, y, x).
+    detectors
+        Number of detectors.
+    milling
+        ``"forward"`` or ``"reverse"``.
+    training_indices
+        0-based slices that it was trained on.
+    seed
+        Seed of everything random.
+    hashes
+        SHA-256 of the training slices' grey values and labels.
+    scores
+        What was measured on held-out slices or samples while training.
+    versions
+        Versions of the packages that trained it.
+    """
+
+    classes: tuple[str, ...]
+    spacing_nm: Spacing
+    detectors: int
+    milling: str
+    training_indices: tuple[int, ...]
+    seed: int
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, float | int | None] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What a forest and a ResUNet share."""
+
+    @property
+    def card(self) -> Card:
+        """What the model says of itself."""
+
+    def predict(
+        self, stack: xr.DataArray, indices: Sequence[int]
+    ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """Yield (index, probabilities), float32, shape (classes, y, x), slice by slice."""
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a `.poreseg` file."""
+
+
+_readers: dict[str, Callable[[Card, Mapping[str, Any], Arrays], Model]] = {}
+
+
+def register_kind(kind: str, reader: Callable[[Card, Mapping[str, Any], Arrays], Model]) -> None:
+    """Let `load` read models of a kind: `reader` makes one from card, settings and arrays."""
+    _readers[kind] = reader
+
+
+def save(
+    path: str | Path, kind: str, card: Card, settings: Mapping[str, Any], arrays: Arrays
+) -> None:
+    """Write a model file, atomically; equal models make equal files.
+
+    Parameters
+    ----------
+    path
+        The file, ``.poreseg``.
+    kind
+        ``"forest"`` or ``"resunet"``.
+    card
+        What every model says of itself.
+    settings
+        What this kind needs beside the arrays, in JSON's types.
+    arrays
+        The weights, by name.
+
+    Raises
+    ------
+    ParameterError
+        If the file cannot be written.
+    """
+    check_output(Path(path), "model", suffixes=(SUFFIX,))
+    description = {
+        "format_version": FORMAT_VERSION,
+        "kind": kind,
+        "card": asdict(card),
+        "settings": settings,
+    }
+    with (
+        replacing(Path(path), parameter="model") as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        text = json.dumps(description, indent=1, ensure_ascii=False)
+        archive.writestr(_entry(_DESCRIPTION), text)
+        for name, array in arrays.items():
+            buffer = io.BytesIO()
+            np.save(buffer, array, allow_pickle=False)
+            archive.writestr(_entry(f"{name}.npy"), buffer.getvalue())
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _DATE)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    return entry
+
+
+def load(path: str | Path) -> Model:
+    """Read a model file.
+
+    Parameters
+    ----------
+    path
+        A `.poreseg` file.
+
+    Returns
+    -------
+    Model
+        A forest or a ResUNet.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such file, it is no model, it is damaged, or a newer version of the
+        package wrote it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ParameterError(
+            "model",
+            "must name a file that exists",
+            str(path),
+            f"Train one first, with model=NAME{SUFFIX}.",
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            description = _read_description(archive, path)
+            arrays = _read_arrays(archive)
+        reader = _readers[description["kind"]]
+        raw = description["card"]
+        card = Card(
+            **{
+                **raw,
+                "classes": tuple(raw["classes"]),
+                "spacing_nm": tuple(raw["spacing_nm"]),
+                "training_indices": tuple(raw["training_indices"]),
+            }
+        )
+        return reader(card, description["settings"], arrays)
+    except ParameterError:
+        raise
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, OSError, EOFError) as error:
+        raise ParameterError(
+            "model",
+            f"must be a whole {SUFFIX} file written by this package",
+            str(path),
+            f"It cannot be read ({type(error).__name__}: {error}); train or copy it again.",
+        ) from error
+
+
+def _read_description(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+    if archive.getinfo(_DESCRIPTION).file_size > _LARGEST_DESCRIPTION:
+        raise ValueError(f"{_DESCRIPTION} is too large")
+    description = json.loads(archive.read(_DESCRIPTION))
+    found = description["format_version"]
+    if not isinstance(found, int) or found > FORMAT_VERSION:
+        raise ParameterError(
+            "model",
+            f"must be of format {FORMAT_VERSION} or older",
+            f"{path}, of format {found}",
+            "It was written by a newer fiji-poreseg: upgrade with pip install -U fiji-poreseg.",
+        )
+    return dict(description)
+
+
+def _read_arrays(archive: zipfile.ZipFile) -> dict[str, npt.NDArray[Any]]:
+    entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+    if sum(entry.file_size for entry in entries) > _LARGEST_ARRAYS:
+        raise ValueError("its arrays are too large")
+    arrays = {}
+    for entry in entries:
+        buffer = io.BytesIO(archive.read(entry))
+        arrays[entry.filename.removesuffix(".npy")] = np.load(buffer, allow_pickle=False)
+    return arrays
+
+
+def check_detectors(card: Card, stack: xr.DataArray) -> None:
+    """Refuse a stack with another number of detectors than the model was trained on."""
+    found = stack.sizes.get("c", 1)
+    if found != card.detectors:
+        raise ParameterError(
+            "image",
+            f"must have {card.detectors} detector(s), as the model was trained",
+            f"{stack.name} with {found}",
+            "Choose the channels in ImageJ (Image > Color > Arrange Channels), or another model.",
+        )
+
+
+def hash_training(
+    stack: xr.DataArray, labels: xr.DataArray, indices: Sequence[int]
+) -> dict[str, str]:
+    """SHA-256 of the grey values and of the labels of the training slices."""
+    hashes = {"image": hashlib.sha256(), "labels": hashlib.sha256()}
+    for index in indices:
+        hashes["image"].update(np.ascontiguousarray(stack.isel(z=index).data).tobytes())
+        hashes["labels"].update(np.ascontiguousarray(labels.isel(z=index).data).tobytes())
+    return {name: value.hexdigest() for name, value in hashes.items()}
+
+
+def package_versions(*packages: str) -> dict[str, str]:
+    """Versions of Python, of this package and of the named ones."""
+    return {"python": platform.python_version()} | {
+        package: version(package) for package in ("fiji-poreseg", "numpy", *packages)
+    }

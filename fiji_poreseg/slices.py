@@ -1,0 +1,162 @@
+"""Slices as the models see them: normalised in brightness, with their neighbours in depth.
+
+Brightness and contrast drift along a stack, so each slice is normalised by itself, and robustly:
+its own percentiles set the scale, and few very bright edges or dark pixels cannot move it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from scipy.stats import skew
+
+from fiji_poreseg.errors import PoreSegWarning
+from fiji_poreseg.stack import Spacing, spacing_nm, valid_pixels
+
+Plane = npt.NDArray[np.float32]
+
+LOW_PERCENTILE, HIGH_PERCENTILE = 2.0, 98.0
+_FAR_SPACING = 1.5
+
+
+class Slice(NamedTuple):
+    """One slice: `values`, float32, shape (detectors, y, x), and `valid`, bool, shape (y, x)."""
+
+    values: Plane
+    valid: npt.NDArray[np.bool_]
+
+
+class SliceReader:
+    """Reads and normalises slices one by one and remembers the last ones.
+
+    Grey values are mapped so that the 2nd percentile of a slice's valid pixels becomes 0 and
+    the 98th becomes 1; pixels without data become 0. Safe to use from several threads.
+
+    Parameters
+    ----------
+    stack
+        A checked stack, also a lazy one.
+    remember
+        How many slices to keep in memory.
+    """
+
+    def __init__(self, stack: xr.DataArray, remember: int = 64) -> None:
+        self.stack = stack if "c" in stack.dims else stack.expand_dims("c")
+        self._remember = remember
+        self._kept: OrderedDict[int, Slice] = OrderedDict()
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return int(self.stack.sizes["z"])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Size of a slice in voxels (y, x)."""
+        return int(self.stack.sizes["y"]), int(self.stack.sizes["x"])
+
+    @property
+    def detectors(self) -> int:
+        """Number of detectors."""
+        return int(self.stack.sizes["c"])
+
+    def __getitem__(self, index: int) -> Slice:
+        with self._lock:
+            if index in self._kept:
+                self._kept.move_to_end(index)
+                return self._kept[index]
+        made = self._read(index)
+        with self._lock:
+            self._kept[index] = made
+            while len(self._kept) > self._remember:
+                self._kept.popitem(last=False)
+        return made
+
+    def _read(self, index: int) -> Slice:
+        raw = np.asarray(self.stack.data[:, index])
+        nodata = self.stack.attrs.get("nodata")
+        valid = np.logical_and.reduce([valid_pixels(plane, nodata) for plane in raw])
+        values = np.zeros(raw.shape, np.float32)
+        if valid.any():
+            for detector, plane in enumerate(raw):
+                values[detector] = np.where(valid, normalise(plane, valid), 0)
+        return Slice(values, valid)
+
+    def neighbours(self, index: int, offsets: Sequence[int]) -> list[Plane | None]:
+        """The slices at `index` + each offset; None where the stack has none."""
+        return [
+            self[index + offset].values if 0 <= index + offset < len(self) else None
+            for offset in offsets
+        ]
+
+
+def normalise(plane: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Plane:
+    """Map the 2nd and 98th percentile of the valid pixels to 0 and 1, float32, shape (y, x)."""
+    low, high = np.percentile(plane[valid], (LOW_PERCENTILE, HIGH_PERCENTILE))
+    scale = high - low if high > low else 1.0
+    return ((plane.astype(np.float32) - np.float32(low)) / np.float32(scale)).astype(np.float32)
+
+
+def voxel_offsets(offsets_nm: Sequence[float], stack: xr.DataArray, milling: str) -> list[int]:
+    """Offsets in nm of depth as offsets in slices of this stack.
+
+    Parameters
+    ----------
+    offsets_nm
+        Depths relative to a slice, in nm; positive is deeper, milled later.
+    stack
+        The stack, for its slice distance.
+    milling
+        ``"forward"`` where a larger index lies deeper, else ``"reverse"``.
+    """
+    step = spacing_nm(stack)[0] * (1 if milling == "forward" else -1)
+    return [round(offset / step) for offset in offsets_nm]
+
+
+def warn_about_spacing(trained_nm: Spacing, stack: xr.DataArray) -> None:
+    """Warn where a stack's voxels differ by more than 1.5x from those that were trained on."""
+    here = spacing_nm(stack)
+    ratios = [max(a / b, b / a) for a, b in zip(trained_nm, here, strict=True)]
+    if max(ratios) > _FAR_SPACING:
+        warnings.warn(
+            f"The model was trained on voxels of {_times(trained_nm)} nm and {stack.name} has "
+            f"{_times(here)} nm (z,y,x). Its reach in depth is resampled, its accuracy unknown: "
+            "check some slices, or train on this stack.",
+            PoreSegWarning,
+            stacklevel=3,
+        )
+
+
+def _times(spacing: Spacing) -> str:
+    return " x ".join(f"{step:g}" for step in spacing)
+
+
+def warn_about_milling(stack: xr.DataArray, milling: str, pairs: int = 24) -> None:
+    """Warn where a stack looks as if it had been milled the other way.
+
+    What lies behind a pore comes nearer slice by slice, and brightens slowly, until it is
+    solid; past the solid the grey drops at once. So steps of grey towards depth are skewed to
+    the negative. The sign of that skew, over some pairs of slices, tells the direction.
+    """
+    reader = SliceReader(stack, remember=2)
+    if len(reader) < 4:
+        return
+    starts = np.unique(np.linspace(0, len(reader) - 2, pairs).astype(int))
+    steps = [reader[z + 1].values[0] - reader[z].values[0] for z in starts]
+    skews = skew(np.stack(steps).reshape(len(steps), -1), axis=1)
+    towards_depth = skews if milling == "forward" else -skews
+    far = np.abs(skews) > 0.3
+    if far.mean() > 0.5 and np.mean(towards_depth[far] > 0) > 0.9:
+        other = "reverse" if milling == "forward" else "forward"
+        warnings.warn(
+            f"{stack.name} looks as if it had been milled the other way: pore-backs come nearer "
+            f"towards smaller indices. If so, give milling={other}.",
+            PoreSegWarning,
+            stacklevel=3,
+        )
