@@ -1,0 +1,100 @@
+"""The residual U-Net: trained on a few slices, it sees a slice and its neighbours in depth.
+
+Zhang, Liu, Wang, Road Extraction by Deep Residual U-Net, IEEE GRSL 15 (2018), arXiv 1711.10684.
+Importing this package does not import TensorFlow; training, and the first prediction, do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from fiji_poreseg import model
+from fiji_poreseg.model import Arrays, Card
+from fiji_poreseg.resunet.context import Context
+from fiji_poreseg.slices import warn_about_milling, warn_about_spacing
+
+KIND = "resunet"
+FILTERS = {
+    "small": (8, 16, 32, 64),
+    "base": (16, 32, 64, 128),
+    "large": (32, 64, 128, 256),
+}
+
+
+@dataclass(frozen=True)
+class ResUNetModel:
+    """A trained ResUNet.
+
+    Parameters
+    ----------
+    card
+        What every model says of itself.
+    context
+        Which neighbours it sees.
+    filters
+        Number of filters per level, finest first.
+    weights
+        Its weights by name, float32, in the network's order.
+    history
+        What was measured at each check while training.
+    """
+
+    card: Card
+    context: Context
+    filters: tuple[int, ...]
+    weights: Arrays
+    history: tuple[Mapping[str, float], ...] = field(default=(), compare=False)
+
+    def predict(
+        self, stack: xr.DataArray, indices: Sequence[int]
+    ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """Yield (index, probabilities) slice by slice, in order.
+
+        Parameters
+        ----------
+        stack
+            A checked stack.
+        indices
+            0-based slices.
+
+        Yields
+        ------
+        tuple
+            The index and float32 probabilities of shape (classes, y, x).
+        """
+        from fiji_poreseg.resunet.inference import predict
+
+        model.check_detectors(self.card, stack)
+        warn_about_spacing(self.card.spacing_nm, stack)
+        warn_about_milling(stack, self.card.milling)
+        yield from predict(self, stack, indices)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a `.poreseg` file."""
+        settings = {
+            "context": asdict(self.context),
+            "filters": self.filters,
+            "history": self.history,
+            "order": list(self.weights),
+        }
+        model.save(path, KIND, self.card, settings, self.weights)
+
+
+def _read(card: Card, settings: Mapping[str, Any], arrays: Arrays) -> ResUNetModel:
+    return ResUNetModel(
+        card,
+        Context(tuple(map(float, settings["context"]["offsets_nm"]))),
+        tuple(map(int, settings["filters"])),
+        {name: arrays[name] for name in settings["order"]},
+        tuple(settings["history"]),
+    )
+
+
+model.register_kind(KIND, _read)

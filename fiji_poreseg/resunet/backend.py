@@ -1,0 +1,38 @@
+"""Keras on TensorFlow, imported quietly: every module of this room takes them from here.
+
+While it is imported, TensorFlow writes about the GPUs that it does not find straight to the
+terminal, whatever its log level says; to a microscopist that reads like an error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Discard what C++ code writes to standard error; Python's exceptions pass."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
+
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+with _silent_stderr():
+    import keras
+    import tensorflow as tf
+
+if keras.backend.backend() != "tensorflow":
+    raise ImportError("fiji-poreseg needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow")
+
+__all__ = ["keras", "tf"]

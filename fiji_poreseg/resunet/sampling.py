@@ -1,0 +1,176 @@
+"""Patches for training: drawn at random from the labelled slices, and augmented.
+
+What is varied is what varies in FIB-SEM: orientation in the plane, brightness, contrast and
+gamma of a slice, curtaining, noise, and how many slices there are above and below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from scipy.ndimage import gaussian_filter1d
+
+from fiji_poreseg.resunet.backend import keras
+from fiji_poreseg.resunet.context import Channels, Context, channels, existing, with_reach
+from fiji_poreseg.slices import SliceReader, voxel_offsets
+
+# Share of the patches whose neighbours are cut off at a random depth, as at the ends.
+_CUT_SHARE = 0.5
+
+
+class Views:
+    """The network's view of each labelled slice, with its labels.
+
+    Parameters
+    ----------
+    reader
+        The slices.
+    labels
+        uint8 labels, dims ``("z", "y", "x")``.
+    indices
+        The labelled slices.
+    context
+        Which neighbours are seen.
+    milling
+        ``"forward"`` or ``"reverse"``.
+    """
+
+    def __init__(
+        self,
+        reader: SliceReader,
+        labels: xr.DataArray,
+        indices: Sequence[int],
+        context: Context,
+        milling: str,
+    ) -> None:
+        self.context = context
+        self.indices = tuple(indices)
+        self._reader = reader
+        self._offsets = voxel_offsets(context.offsets_nm, reader.stack, milling)
+        self._labels = {
+            index: np.where(reader[index].valid, labels.isel(z=index).to_numpy(), 0)
+            for index in indices
+        }
+        self._views: dict[int, Channels] = {}
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def labelled(self) -> npt.NDArray[np.float64]:
+        """Share of the labelled pixels that each slice holds."""
+        counts = np.array([np.count_nonzero(self._labels[index]) for index in self.indices])
+        return np.asarray(counts / counts.sum())
+
+    def view(self, index: int) -> tuple[Channels, npt.NDArray[np.uint8]]:
+        """View of a slice, shape (1 + offsets, y, x, detectors), and its labels, (y, x)."""
+        if index not in self._views:
+            self._views[index] = channels(self._reader, index, self._offsets)
+        return self._views[index], self._labels[index]
+
+    def exists(self, index: int) -> npt.NDArray[np.bool_]:
+        """Which of its neighbours there are."""
+        return existing(index, self._offsets, len(self._reader))
+
+
+class Patches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Batches of random augmented patches; batch i of epoch e depends on nothing but the seed.
+
+    Parameters
+    ----------
+    views
+        The labelled slices.
+    size
+        Side of a patch in voxels; smaller slices are padded by reflection.
+    batch, batches
+        Patches in a batch and batches in an epoch.
+    seed
+        Seed of the draws.
+    """
+
+    def __init__(self, views: Views, size: int, batch: int, batches: int, seed: int) -> None:
+        super().__init__(workers=1)
+        self._views, self._size, self._batch = views, size, batch
+        self._batches, self._seed, self._epoch = batches, seed, 0
+        self._shares = views.labelled()
+
+    def __len__(self) -> int:
+        return self._batches
+
+    def on_epoch_end(self) -> None:
+        """Go on to the next epoch's draws."""
+        self._epoch += 1
+
+    def __getitem__(self, number: int) -> tuple[Channels, npt.NDArray[np.int32]]:
+        """Inputs (batch, y, x, channels) and labels (batch, y, x), 0 where unlabelled."""
+        rng = np.random.default_rng([self._seed, self._epoch, number])
+        patches = [self._patch(rng) for _ in range(self._batch)]
+        return np.stack([x for x, _ in patches]), np.stack([y for _, y in patches])
+
+    def _patch(self, rng: np.random.Generator) -> tuple[Channels, npt.NDArray[np.int32]]:
+        index = int(rng.choice(self._views.indices, p=self._shares))
+        view, labels = self._crop(*self._views.view(index), rng)
+        view, labels = _turn(view, labels, rng)
+        view = _vary(view, rng)
+        exists = self._views.exists(index) & _kept(self._views.context.offsets_nm, rng)
+        return with_reach(view, exists, self._views.context.offsets_nm), labels.astype(np.int32)
+
+    def _crop(
+        self, view: Channels, labels: npt.NDArray[np.uint8], rng: np.random.Generator
+    ) -> tuple[Channels, npt.NDArray[np.uint8]]:
+        """A random patch that holds a label, where a few tries find one."""
+        lacking = [(0, max(0, self._size - side)) for side in labels.shape]
+        if any(after for _, after in lacking):
+            view = np.pad(view, [(0, 0), *lacking, (0, 0)], mode="symmetric")
+            labels = np.pad(labels, lacking)
+        for _ in range(8):
+            row, column = (int(rng.integers(side - self._size + 1)) for side in labels.shape)
+            patch = (slice(row, row + self._size), slice(column, column + self._size))
+            if labels[patch].any():
+                break
+        return view[:, *patch], labels[patch]
+
+
+def _turn(view: Channels, labels: Any, rng: np.random.Generator) -> tuple[Channels, Any]:
+    """One of the eight flips and quarter turns."""
+    turns = int(rng.integers(4))
+    view, labels = np.rot90(view, turns, (1, 2)), np.rot90(labels, turns)
+    if rng.random() < 0.5:
+        view, labels = view[:, :, ::-1], labels[:, ::-1]
+    return view, labels
+
+
+def _vary(view: Channels, rng: np.random.Generator) -> Channels:
+    """Change brightness, contrast and gamma, each slice by a little of its own, and add noise."""
+    shape = (len(view), 1, 1, 1)
+    contrast = rng.normal(1, 0.08) + rng.normal(0, 0.03, shape)
+    brightness = rng.normal(0, 0.06) + rng.normal(0, 0.02, shape)
+    gamma = np.exp(rng.normal(0, 0.12))
+    varied = np.maximum(view, 0) ** np.float32(gamma) + np.minimum(view, 0)
+    varied = varied * contrast.astype(np.float32) + brightness.astype(np.float32)
+    if rng.random() < 0.3:
+        varied = varied + _curtains(view.shape[2], rng)
+    noise = np.float32(rng.uniform(0, 0.06))
+    varied += noise * rng.standard_normal(view.shape, dtype=np.float32)
+    return np.asarray(varied, np.float32)
+
+
+def _curtains(width: int, rng: np.random.Generator) -> Channels:
+    """Stripes along y: one smooth random profile, float32, shape (1, 1, x, 1)."""
+    smoothed = gaussian_filter1d(rng.standard_normal(width), rng.uniform(0.5, 3))
+    profile = np.asarray(smoothed, np.float32)
+    profile *= rng.uniform(0, 0.06) / max(float(profile.std()), 1e-6)
+    return profile[np.newaxis, np.newaxis, :, np.newaxis]
+
+
+def _kept(offsets_nm: Sequence[float], rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Which neighbours to keep: mostly all, sometimes none beyond a random depth on one side."""
+    offsets = np.asarray(offsets_nm)
+    if rng.random() >= _CUT_SHARE:
+        return np.ones(offsets.shape, bool)
+    side = 1 if rng.random() < 0.75 else -1
+    deepest = rng.choice(np.append(0.0, np.abs(offsets[offsets * side > 0])))
+    return np.asarray(offsets * side <= deepest)
