@@ -1,0 +1,321 @@
+"""Scores of a segmentation against the truth, slice by slice.
+
+At 80 % porosity "all pore" already scores an accuracy of 0.80. So the accuracy of the majority
+class, and the Dice and IoU of the solid, stand beside every accuracy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.progress import track
+from fiji_poreseg.stack import PORE, SOLID
+
+# A probability of 0 for what is true would make the loss infinite.
+_LEAST_PROBABILITY = 1e-7
+_BINS = 65536
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class SliceScore:
+    """Scores of one slice over the pixels that have a truth.
+
+    Parameters
+    ----------
+    index
+        The slice, 0-based.
+    accuracy
+        Share of pixels that are right.
+    loss
+        Cross-entropy in nats, the probability clipped at 1e-7; None without a probability.
+    majority_accuracy
+        Accuracy of calling every pixel the class that is most frequent in the slice.
+    dice_solid, iou_solid
+        Overlap of the solid: 2 TP / (2 TP + FP + FN) and TP / (TP + FP + FN); None where
+        neither has any solid.
+    porosity, porosity_truth
+        Share of the pore in the segmentation and in the truth.
+    """
+
+    index: int
+    accuracy: float
+    loss: float | None
+    majority_accuracy: float
+    dice_solid: float | None
+    iou_solid: float | None
+    porosity: float
+    porosity_truth: float
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """One grey value for a whole raw stack, picked with the truth.
+
+    Parameters
+    ----------
+    grey
+        Pixels above it are one class, all others the other.
+    solid_is_brighter
+        Which of the two is solid.
+    """
+
+    grey: float
+    solid_is_brighter: bool
+
+    def apply(self, plane: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        """Segment grey values: uint8, 1 pore and 2 solid, of the same shape."""
+        solid = (plane > self.grey) == self.solid_is_brighter
+        return np.where(solid, SOLID, PORE).astype(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The best global threshold and its scores on the slices evaluated."""
+
+    threshold: Threshold
+    slices: tuple[SliceScore, ...]
+
+    @property
+    def mean(self) -> dict[str, float | None]:
+        """Mean of each score over the slices."""
+        return mean_scores(self.slices)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores of a segmentation.
+
+    Parameters
+    ----------
+    slices
+        Scores of each slice.
+    pore_back
+        Where the segmentation errs, by what a pixel is: ``pore_back`` (pore that is on the
+        solid's side of the best global threshold), ``open_pore`` (the other pore) and
+        ``solid``; each with ``pixels`` and ``error``, the share that is wrong. None without
+        the raw stack.
+    baseline
+        The best global threshold on the raw stack; None without it.
+    """
+
+    slices: tuple[SliceScore, ...]
+    pore_back: Mapping[str, Mapping[str, float | int | None]] | None = None
+    baseline: Baseline | None = None
+
+    @property
+    def mean(self) -> dict[str, float | None]:
+        """Mean of each score over the slices."""
+        return mean_scores(self.slices)
+
+    def as_json(self) -> dict[str, Any]:
+        """The scores in JSON's types, as ``evaluate`` writes them."""
+        written: dict[str, Any] = {
+            "slices": [asdict(score) for score in self.slices],
+            "mean": self.mean,
+            "pore_back": self.pore_back,
+            "best_threshold": None,
+        }
+        if self.baseline is not None:
+            written["best_threshold"] = {
+                **asdict(self.baseline.threshold),
+                "slices": [asdict(score) for score in self.baseline.slices],
+                "mean": self.baseline.mean,
+            }
+        return written
+
+
+def mean_scores(scores: Sequence[SliceScore]) -> dict[str, float | None]:
+    """Mean of each score over slices; None for one that no slice has."""
+    table = [asdict(score) for score in scores]
+    means: dict[str, float | None] = {}
+    for name in table[0]:
+        if name != "index":
+            values = [row[name] for row in table if row[name] is not None]
+            means[name] = float(np.mean(values)) if values else None
+    return means
+
+
+def evaluate(
+    segmentation: xr.DataArray,
+    truth: xr.DataArray,
+    indices: Sequence[int],
+    *,
+    probability: xr.DataArray | None = None,
+    stack: xr.DataArray | None = None,
+    region: xr.DataArray | None = None,
+) -> Evaluation:
+    """Score a segmentation.
+
+    Parameters
+    ----------
+    segmentation, truth
+        uint8, dims ``("z", "y", "x")``, 0 where nothing is known.
+    indices
+        0-based slices to score.
+    probability
+        float32: P(solid), or dims ``("class", "z", "y", "x")``; for the loss.
+    stack
+        The raw stack, for the best global threshold and the pore-backs. The threshold is
+        picked for accuracy on all slices that have a truth.
+    region
+        bool, dims ``("z", "y", "x")``: pixels to look at. None for all.
+
+    Returns
+    -------
+    Evaluation
+        Scores over the pixels of truth that the segmentation covers.
+
+    Raises
+    ------
+    ParameterError
+        If none of the slices has a pixel with both.
+    """
+    threshold = None if stack is None else best_threshold(stack, truth)
+    scores, baseline = [], []
+    counts = {name: [0, 0] for name in ("pore_back", "open_pore", "solid")}
+    for index in track(indices, "Evaluating"):
+        found, true = (array.isel(z=index).to_numpy() for array in (segmentation, truth))
+        known = (found > 0) & (true > 0)
+        if region is not None:
+            known &= region.isel(z=index).to_numpy()
+        if not known.any():
+            continue
+        chance = None if probability is None else probability.isel(z=index).to_numpy()
+        scores.append(score_slice(index, found, true, known, chance))
+        if stack is not None and threshold is not None:
+            simple = threshold.apply(stack.isel(z=index).to_numpy())
+            baseline.append(score_slice(index, simple, true, known))
+            _count_errors(counts, found, true, known, simple)
+    if not scores:
+        raise ParameterError(
+            "indices",
+            "must name slices that have both a segmentation and a truth",
+            ",".join(map(str, indices[:20])),
+            "Segment those slices first, or name others.",
+        )
+    if threshold is None:
+        return Evaluation(tuple(scores))
+    errors = {
+        name: {"pixels": pixels, "error": wrong / pixels if pixels else None}
+        for name, (pixels, wrong) in counts.items()
+    }
+    return Evaluation(tuple(scores), errors, Baseline(threshold, tuple(baseline)))
+
+
+def score_slice(
+    index: int,
+    found: npt.NDArray[np.uint8],
+    true: npt.NDArray[np.uint8],
+    known: Mask,
+    probability: npt.NDArray[np.float32] | None = None,
+) -> SliceScore:
+    """Score one slice.
+
+    Parameters
+    ----------
+    index
+        Its place in the stack.
+    found, true
+        Class of each pixel, shape (y, x).
+    known
+        Which pixels count, shape (y, x); at least one.
+    probability
+        P(solid), shape (y, x), or shape (class, y, x).
+    """
+    found, true = found[known], true[known]
+    hits = np.count_nonzero((found == SOLID) & (true == SOLID))
+    either = np.count_nonzero((found == SOLID) | (true == SOLID))
+    return SliceScore(
+        index=index,
+        accuracy=float(np.mean(found == true)),
+        loss=None if probability is None else _loss(probability[..., known], true),
+        majority_accuracy=float(np.bincount(true).max() / len(true)),
+        dice_solid=float(2 * hits / (hits + either)) if either else None,
+        iou_solid=float(hits / either) if either else None,
+        porosity=float(np.mean(found == PORE)),
+        porosity_truth=float(np.mean(true == PORE)),
+    )
+
+
+def _loss(probability: npt.NDArray[np.float32], true: npt.NDArray[np.uint8]) -> float | None:
+    if probability.ndim == 1:
+        chance = np.where(true == SOLID, probability, 1 - probability)
+    else:
+        chance = np.take_along_axis(probability, true[np.newaxis].astype(int) - 1, 0)[0]
+    if not np.isfinite(chance).all():
+        return None
+    return float(-np.mean(np.log(np.clip(chance.astype(np.float64), _LEAST_PROBABILITY, 1))))
+
+
+def _count_errors(
+    counts: dict[str, list[int]],
+    found: npt.NDArray[np.uint8],
+    true: npt.NDArray[np.uint8],
+    known: Mask,
+    simple: npt.NDArray[np.uint8],
+) -> None:
+    pore = known & (true == PORE)
+    kinds = {
+        "pore_back": pore & (simple == SOLID),
+        "open_pore": pore & (simple == PORE),
+        "solid": known & (true == SOLID),
+    }
+    for name, where in kinds.items():
+        counts[name][0] += int(np.count_nonzero(where))
+        counts[name][1] += int(np.count_nonzero(found[where] != true[where]))
+
+
+def best_threshold(stack: xr.DataArray, truth: xr.DataArray, *, by: str = "accuracy") -> Threshold:
+    """The best grey value that one threshold for the whole stack can have, truth in hand.
+
+    Parameters
+    ----------
+    stack
+        Raw grey values, dims ``("z", "y", "x")``; of several detectors the first is taken.
+    truth
+        uint8, dims ``("z", "y", "x")``; pixels of 0 and classes beyond solid are left out.
+    by
+        What it is best in: ``"accuracy"`` or ``"dice_solid"``.
+
+    Returns
+    -------
+    Threshold
+        Exact for integer grey values of up to 16 bit, else on 65,536 levels.
+    """
+    grey = stack.isel(c=0) if "c" in stack.dims else stack
+    indices = [z for z in range(grey.sizes["z"]) if truth.isel(z=z).to_numpy().any()]
+    low, high = float(grey.min()), float(grey.max())
+    integer = grey.dtype.kind in "ui" and high - low < _BINS
+    step = 1.0 if integer or high == low else (high - low) / (_BINS - 1)
+    counts = np.zeros((2, _BINS), np.int64)
+    for z in indices:
+        values, true = grey.isel(z=z).to_numpy(), truth.isel(z=z).to_numpy()
+        bins = ((values.astype(np.float64) - low) / step).round().astype(np.int64)
+        for row, which in enumerate((PORE, SOLID)):
+            counts[row] += np.bincount(bins[true == which], minlength=_BINS)
+    options = [_best_bin(counts, brighter, by) for brighter in (True, False)]
+    (_, cut), brighter = max(zip(options, (True, False), strict=True))
+    return Threshold(low + cut * step, brighter)
+
+
+def _best_bin(counts: npt.NDArray[np.int64], brighter: bool, by: str) -> tuple[float, int]:
+    """The best score and the bin up to which pixels are the darker class."""
+    pore, solid = counts.sum(axis=1)
+    pore_below, solid_below = np.cumsum(counts, axis=1)
+    hits = solid - solid_below if brighter else solid_below
+    false = pore - pore_below if brighter else pore_below
+    if by == "accuracy":
+        score = (hits + pore - false) / (pore + solid)
+    else:
+        score = 2 * hits / np.maximum(hits + false + solid, 1)
+    best = int(np.argmax(score))
+    return float(score[best]), best

@@ -1,0 +1,153 @@
+"""Scores, against figures worked out by hand and by scikit-learn."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, jaccard_score, log_loss
+
+import fiji_poreseg as fp
+from fiji_poreseg.evaluation import best_threshold
+
+RNG = np.random.default_rng(0)
+TRUE = RNG.choice([1, 2], (5, 20, 20), p=[0.8, 0.2]).astype(np.uint8)
+FOUND = np.where(RNG.random(TRUE.shape) < 0.1, 3 - TRUE, TRUE)
+CHANCE = np.clip(np.where(FOUND == 2, 0.7, 0.2) + RNG.normal(0, 0.1, TRUE.shape), 0, 1)
+
+
+def stack_of(values, dtype=np.uint8):
+    return fp.make_stack(values.astype(dtype), (10, 10, 10))
+
+
+def test_scores_agree_with_scikit_learn():
+    scored = fp.evaluate(
+        stack_of(FOUND), stack_of(TRUE), probability=stack_of(CHANCE, np.float32), indices=[1, 3]
+    )
+    assert [score.index for score in scored.slices] == [1, 3]
+    for score in scored.slices:
+        true, found = TRUE[score.index].ravel(), FOUND[score.index].ravel()
+        assert score.accuracy == pytest.approx(accuracy_score(true, found))
+        assert score.dice_solid == pytest.approx(f1_score(true, found, pos_label=2))
+        assert score.iou_solid == pytest.approx(jaccard_score(true, found, pos_label=2))
+        assert score.majority_accuracy == pytest.approx((true == 1).mean())
+        assert score.porosity == pytest.approx((found == 1).mean())
+        assert score.porosity_truth == pytest.approx((true == 1).mean())
+        chance = CHANCE[score.index].ravel().astype(np.float32).astype(float)
+        chance = np.clip(chance, 1e-7, 1 - 1e-7)
+        assert score.loss == pytest.approx(log_loss(true, chance, labels=[1, 2]), rel=1e-4)
+    assert scored.mean["accuracy"] == pytest.approx(
+        np.mean([score.accuracy for score in scored.slices])
+    )
+
+
+def test_a_wrong_certainty_costs_what_the_clip_allows():
+    true = np.ones((1, 4, 4), np.uint8)
+    scored = fp.evaluate(stack_of(true), stack_of(true), probability=stack_of(true, np.float32))
+    assert scored.slices[0].loss == pytest.approx(-np.log(1e-7))
+
+
+def test_pixels_without_truth_or_segmentation_do_not_count():
+    true, found = TRUE.copy(), TRUE.copy()
+    true[0, :10] = 0
+    found[0, :10] = 1
+    found[0, 15:] = 0
+    found[1] = 0
+    scored = fp.evaluate(stack_of(found), stack_of(true))
+    assert [score.index for score in scored.slices] == [0, 2, 3, 4]
+    assert scored.mean["accuracy"] == 1
+
+
+def test_a_region_limits_the_scores(tmp_path):
+    found = FOUND.copy()
+    found[:, :, :10] = TRUE[:, :, :10]
+    region = np.zeros_like(TRUE)
+    region[:, :, :10] = 255
+    assert fp.evaluate(stack_of(found), stack_of(TRUE), roi=stack_of(region)).mean["accuracy"] == 1
+    assert fp.evaluate(stack_of(found), stack_of(TRUE)).mean["accuracy"] < 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("brighter", [True, False])
+def test_the_best_threshold_is_the_best_of_all(dtype, brighter):
+    grey = np.where((TRUE == 2) == brighter, 140, 100) + RNG.normal(0, 25, TRUE.shape)
+    grey = np.clip(grey, 0, 255).astype(dtype)
+    picked = best_threshold(stack_of(grey, dtype), stack_of(TRUE))
+    reached = (picked.apply(grey) == TRUE).mean()
+    tried = [(((grey > cut) == (TRUE == 2)).mean(), ((grey <= cut) == (TRUE == 2)).mean())
+             for cut in np.unique(grey)]  # fmt: skip
+    assert picked.solid_is_brighter == brighter
+    assert reached == pytest.approx(np.max(tried), abs=2e-3 if dtype is np.float32 else 1e-12)
+
+
+def test_pore_backs_are_pore_on_the_wrong_side_of_the_threshold(tmp_path):
+    true = np.ones((1, 10, 10), np.uint8)
+    true[0, :5] = 2
+    grey = np.where(true == 2, 200, 50)
+    grey[0, 9] = 210  # ten bright pixels of pore
+    found = np.where(grey > 100, 2, 1)
+    found[0, 9, :4] = 1
+    scored = fp.evaluate(
+        stack_of(found), stack_of(true), stack=stack_of(grey), json=tmp_path / "s.json"
+    )
+    assert scored.pore_back["pore_back"] == {"pixels": 10, "error": 0.6}
+    assert scored.pore_back["open_pore"] == {"pixels": 40, "error": 0.0}
+    assert scored.pore_back["solid"] == {"pixels": 50, "error": 0.0}
+    written = json.loads((tmp_path / "s.json").read_text())
+    assert set(written) == {"slices", "mean", "pore_back", "best_threshold"}
+    assert set(written["slices"][0]) == {
+        "index", "accuracy", "loss", "majority_accuracy", "dice_solid", "iou_solid",
+        "porosity", "porosity_truth",
+    }  # fmt: skip
+    assert written["best_threshold"]["slices"][0]["accuracy"] == pytest.approx(0.9)
+
+
+def test_slices_without_a_segmentation_are_named():
+    found = TRUE.copy()
+    found[1] = 0
+    with pytest.raises(fp.ParameterError, match="`indices` must name slices that have both"):
+        fp.evaluate(stack_of(found), stack_of(TRUE), indices=[1])
+
+
+def test_correcting_changes_what_was_painted_and_counts_it(tmp_path):
+    painted = np.zeros_like(TRUE)
+    painted[2, :4] = 2
+    painted[3, 0, 0] = 1
+    segmentation = stack_of(TRUE)
+    made = fp.correct(segmentation, stack_of(painted), json=tmp_path / "c.json")
+    np.testing.assert_array_equal(made.segmentation, np.where(painted > 0, painted, TRUE))
+    np.testing.assert_array_equal(segmentation, TRUE)
+    written = json.loads((tmp_path / "c.json").read_text())
+    assert [entry["index"] for entry in written["slices"]] == [2, 3]
+    assert written["slices"][0]["pore_to_solid"] == (TRUE[2, :4] == 1).sum()
+    assert written["slices"][1]["solid_to_pore"] == int(TRUE[3, 0, 0] == 2)
+    assert written["total"]["pore_to_solid"] == (TRUE[2, :4] == 1).sum()
+
+
+def test_porosity_leaves_out_what_holds_no_data(tmp_path):
+    found = TRUE.copy()
+    found[0] = 0
+    found[1, :5] = 0
+    made = fp.measure(stack_of(found), json=tmp_path / "m.json")
+    assert [entry.index for entry in made.slices] == [1, 2, 3, 4]
+    assert made.slices[0].porosity == pytest.approx((TRUE[1, 5:] == 1).mean())
+    assert made.porosity == pytest.approx((found == 1).sum() / (found > 0).sum())
+    assert json.loads((tmp_path / "m.json").read_text())["porosity"] == made.porosity
+
+
+@pytest.mark.parametrize(
+    ("slices", "strategy", "count", "expected"),
+    [
+        (600, "distributed", 5, (0, 120, 240, 360, 480)),
+        (600, "distributed", 20, tuple(range(0, 600, 30))),
+        (600, "initial", 5, (0, 1, 2, 3, 4)),
+        (7, "distributed", 3, (0, 2, 4)),
+    ],
+)
+def test_strategies_choose_the_papers_slices(slices, strategy, count, expected):
+    stack = fp.make_stack(np.zeros((slices, 1, 1), np.uint8), (10, 10, 10))
+    assert fp.select_slices(stack, strategy=strategy, count=count) == expected
+
+
+def test_more_slices_than_there_are_cannot_be_chosen():
+    with pytest.raises(fp.ParameterError, match="`count` must be from 1 to 5"):
+        fp.select_slices(stack_of(TRUE), count=6)
