@@ -1,0 +1,91 @@
+"""fiji-poreseg: segment pore-backs in FIB-SEM stacks, from ImageJ macros, Python and the shell.
+
+>>> import fiji_poreseg as fp
+>>> made = fp.phantom(slices=24, size=64)
+>>> forest = fp.train_forest(made.stack, made.truth, indices=[0, 8, 16])
+>>> segmentation = fp.segment(made.stack, model=forest).segmentation
+
+Importing the package starts no JVM and loads no TensorFlow; the names below are imported when
+they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fiji_poreseg.bridge import start, to_imageplus, to_imglib2, to_xarray
+    from fiji_poreseg.commands.catalog import (
+        correct,
+        evaluate,
+        load,
+        measure,
+        phantom,
+        segment,
+        select_slices,
+        train_forest,
+        train_resunet,
+    )
+    from fiji_poreseg.errors import EngineError, MacroError, ParameterError, PoreSegWarning
+    from fiji_poreseg.files import read, write
+    from fiji_poreseg.stack import as_stack, make_labels, make_stack
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "EngineError",
+    "MacroError",
+    "ParameterError",
+    "PoreSegWarning",
+    "as_stack",
+    "correct",
+    "evaluate",
+    "load",
+    "make_labels",
+    "make_stack",
+    "measure",
+    "phantom",
+    "read",
+    "segment",
+    "select_slices",
+    "start",
+    "to_imageplus",
+    "to_imglib2",
+    "to_xarray",
+    "train_forest",
+    "train_resunet",
+    "write",
+]
+
+_HOMES = {
+    "bridge": ("start", "to_imageplus", "to_imglib2", "to_xarray"),
+    "commands.catalog": (
+        "correct",
+        "evaluate",
+        "load",
+        "measure",
+        "phantom",
+        "segment",
+        "select_slices",
+        "train_forest",
+        "train_resunet",
+    ),
+    "errors": ("EngineError", "MacroError", "ParameterError", "PoreSegWarning"),
+    "files": ("read", "write"),
+    "stack": ("as_stack", "make_labels", "make_stack"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

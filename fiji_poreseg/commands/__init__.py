@@ -1,0 +1,1 @@
+"""The commands, defined once, and the surfaces that follow from the definitions."""

@@ -1,0 +1,279 @@
+"""Forest and ResUNet: trained, saved, loaded and applied."""
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+import fiji_poreseg as fp
+
+INDICES = (0, 6, 12, 18, 24)
+UNSEEN = [index for index in range(30) if index not in INDICES]
+
+
+def train_resunet(stack, labels, **options):
+    return fp.train_resunet(
+        stack, labels, indices=INDICES, network="small", **{"steps": 60, **options}
+    )
+
+
+@pytest.fixture(scope="session")
+def forest(phantom):
+    return fp.train_forest(phantom.stack, phantom.truth, indices=INDICES, trees=20)
+
+
+@pytest.fixture(scope="session")
+def resunet(phantom):
+    return train_resunet(phantom.stack, phantom.truth)
+
+
+@pytest.fixture(params=["forest", "resunet"])
+def model(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_it_beats_the_best_threshold_on_unseen_slices(model, phantom):
+    made = fp.segment(phantom.stack, model=model)
+    scored = fp.evaluate(
+        made.segmentation, phantom.truth, probability=made.probability,
+        stack=phantom.stack, indices=UNSEEN,
+    )  # fmt: skip
+    assert scored.mean["accuracy"] > scored.baseline.mean["accuracy"] + 0.02
+    assert scored.mean["accuracy"] > scored.mean["majority_accuracy"] + 0.02
+    assert scored.mean["loss"] < 0.4
+
+
+def test_a_saved_model_segments_the_same(model, phantom, tmp_path):
+    path = tmp_path / "größe.poreseg"
+    model.save(path)
+    loaded = fp.load(path)
+    assert loaded.card == model.card
+    ours, theirs = (fp.segment(phantom.stack, model=m, indices=[3, 29]) for m in (model, loaded))
+    np.testing.assert_array_equal(ours.segmentation, theirs.segmentation)
+    np.testing.assert_array_equal(ours.probability, theirs.probability)
+
+
+def test_the_card_says_what_it_was_trained_on(model, phantom):
+    card = model.card
+    assert card.classes == ("pore", "solid")
+    assert card.spacing_nm == (10, 10, 10)
+    assert card.training_indices == INDICES
+    assert set(card.hashes) == {"image", "labels"}
+    assert "numpy" in card.versions
+
+
+@pytest.mark.parametrize("kind", ["forest", "resunet"])
+def test_one_seed_gives_one_file(kind, phantom, tmp_path):
+    for name in ("a", "b"):
+        path = tmp_path / f"{name}.poreseg"
+        if kind == "forest":
+            fp.train_forest(phantom.stack, phantom.truth, indices=INDICES, trees=5, model=path)
+        else:
+            train_resunet(phantom.stack, phantom.truth, steps=8, model=path)
+    assert (tmp_path / "a.poreseg").read_bytes() == (tmp_path / "b.poreseg").read_bytes()
+
+
+def test_only_the_slices_asked_for_are_segmented(model, phantom):
+    made = fp.segment(phantom.stack, model=model, indices=[2, 7])
+    segmented = made.segmentation.any(dim=("y", "x")).to_numpy()
+    assert np.flatnonzero(segmented).tolist() == [2, 7]
+    assert np.isnan(made.probability[0]).all()
+    whole = fp.segment(phantom.stack, model=model)
+    np.testing.assert_array_equal(whole.segmentation[7], made.segmentation[7])
+
+
+def test_a_black_border_is_no_data(model, phantom):
+    stack = phantom.stack.copy()
+    stack[:, :8] = 0
+    made = fp.segment(stack, model=model, nodata=0, indices=[5])
+    assert (made.segmentation[5, :8] == 0).all()
+    assert (made.segmentation[5, 8:] > 0).all()
+    assert np.isnan(made.probability[5, :8]).all()
+
+
+def test_brightness_and_contrast_of_a_slice_do_not_matter(model, phantom):
+    made = fp.segment(phantom.stack, model=model, indices=[10])
+    changed = (phantom.stack.astype(np.float32) * 3 + 100).assign_attrs(phantom.stack.attrs)
+    again = fp.segment(changed, model=model, indices=[10])
+    assert (made.segmentation[10] == again.segmentation[10]).mean() > 0.999
+
+
+def test_odd_sizes_and_a_single_slice_work(model, phantom):
+    part = phantom.stack[:1, :37, :51]
+    made = fp.segment(part, model=model)
+    assert made.segmentation.shape == (1, 37, 51)
+    assert (made.segmentation > 0).all()
+
+
+def test_another_number_of_detectors_is_refused(model, phantom):
+    two = np.stack([phantom.stack, phantom.stack])
+    with pytest.raises(fp.ParameterError, match=r"must have 1 detector\(s\)"):
+        fp.segment(fp.make_stack(two, (10, 10, 10)), model=model)
+
+
+def test_far_other_voxels_and_the_other_milling_are_warned_of(model, phantom):
+    with pytest.warns(fp.PoreSegWarning, match=r"trained on voxels of 10 x 10 x 10 nm"):
+        fp.segment(phantom.stack, model=model, voxel_size_nm=(20, 10, 10), indices=[5])
+    turned = phantom.stack[::-1].assign_coords(z=phantom.stack.z)
+    with pytest.warns(fp.PoreSegWarning, match="milling=reverse"):
+        fp.segment(turned, model=model, indices=[5])
+
+
+def test_a_turned_stack_trained_in_reverse_does_as_well(phantom):
+    turned = phantom.stack[::-1].assign_coords(z=phantom.stack.z)
+    truth = phantom.truth[::-1].assign_coords(z=phantom.stack.z)
+    indices = [29 - index for index in INDICES]
+    forest = fp.train_forest(turned, truth, indices=indices, trees=20, milling="reverse")
+    made = fp.segment(turned, model=forest)
+    scored = fp.evaluate(made.segmentation, truth, indices=[29 - index for index in UNSEEN])
+    straight = fp.train_forest(phantom.stack, phantom.truth, indices=INDICES, trees=20)
+    made = fp.segment(phantom.stack, model=straight)
+    expected = fp.evaluate(made.segmentation, phantom.truth, indices=UNSEEN)
+    assert scored.mean["accuracy"] == pytest.approx(expected.mean["accuracy"], abs=0.01)
+
+
+def test_sparse_labels_three_classes_and_two_detectors(phantom):
+    rng = np.random.default_rng(0)
+    labels = phantom.truth.to_numpy().copy()
+    labels[:, :, :10] = 3
+    labels[rng.random(labels.shape) > 0.05] = 0
+    stack = fp.make_stack(np.stack([phantom.stack, 255 - phantom.stack.data]), (10, 10, 10))
+    stack[:, :, :, :10] = stack[:, :, :, :10] // 4 + 190
+    classes = ("pore", "solid", "glue")
+    options = {"indices": INDICES, "classes": classes}
+    for model in (
+        fp.train_forest(stack, labels, trees=20, **options),
+        fp.train_resunet(stack, labels, network="small", steps=40, **options),
+    ):
+        made = fp.segment(stack, model=model, indices=[9])
+        assert made.probability.dims == ("class", "z", "y", "x")
+        np.testing.assert_allclose(made.probability.sum("class")[9], 1, atol=1e-5)
+        assert made.segmentation.attrs["classes"] == classes
+        assert (made.segmentation[9, :, :10] == 3).mean() > 0.8
+
+
+def test_the_safety_stop_is_recorded(phantom):
+    stopped = train_resunet(phantom.stack, phantom.truth, steps=10_000, max_minutes=0.02)
+    assert stopped.card.scores["stopped_by_max_minutes"] == 1
+    assert stopped.card.scores["steps"] < 10_000
+
+
+def test_the_best_weights_are_kept(resunet):
+    losses = [row["val_loss"] for row in resunet.history]
+    assert resunet.card.scores["validation_loss"] == min(losses)
+
+
+def test_the_forest_is_scikit_learns(forest):
+    assert forest.classifier.n_features_in_ == len(forest.bank.names())
+    assert forest.card.scores["out_of_bag_accuracy"] > 0.8
+
+
+class TestTrainingRefuses:
+    @pytest.fixture(params=[fp.train_forest, fp.train_resunet], ids=lambda c: c.name)
+    def train(self, request):
+        return request.param
+
+    def test_one_class_only(self, train, phantom):
+        labels = np.where(phantom.truth == 1, 1, 0).astype(np.uint8)
+        with pytest.raises(fp.ParameterError, match=r"at least two classes.*only pore"):
+            train(phantom.stack, labels, indices=INDICES)
+
+    def test_slices_without_labels(self, train, phantom):
+        labels = phantom.truth.to_numpy().copy()
+        labels[3:] = 0
+        with pytest.raises(fp.ParameterError, match=r"must name slices that hold labels.*6,12"):
+            train(phantom.stack, labels, indices=[0, 6, 12])
+
+    def test_slices_outside_the_stack(self, train, phantom):
+        with pytest.raises(fp.ParameterError, match="`indices` must lie from 0 to 29"):
+            train(phantom.stack, phantom.truth, indices=[30])
+
+    def test_a_mask_without_indices(self, train, phantom):
+        mask = np.where(phantom.truth == 2, 255, 0).astype(np.uint8)
+        with pytest.raises(fp.ParameterError, match="`indices` is needed where the labels are a"):
+            train(phantom.stack, mask)
+
+    def test_a_model_file_that_cannot_be_written_before_it_trains(self, train, phantom, tmp_path):
+        with pytest.raises(fp.ParameterError, match="`model`"):
+            train(phantom.stack, phantom.truth, model=tmp_path / "none" / "m.poreseg")
+
+
+def test_indices_and_a_strategy_exclude_each_other(phantom):
+    with pytest.raises(fp.ParameterError, match="together with strategy"):
+        train_resunet(phantom.stack, phantom.truth, strategy="initial", count=5)
+
+
+class TestModelFile:
+    @pytest.fixture
+    def path(self, forest, tmp_path):
+        forest.save(tmp_path / "m.poreseg")
+        return tmp_path / "m.poreseg"
+
+    def rewritten(self, path, change):
+        """The file with some entries changed by `change`, which gets and gives a dict."""
+        with zipfile.ZipFile(path) as archive:
+            entries = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in change(entries).items():
+                archive.writestr(name, content)
+
+    def test_holds_nothing_but_json_and_arrays(self, path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            assert names[0] == "model.json"
+            assert all(name.endswith(".npy") for name in names[1:])
+            described = json.loads(archive.read("model.json"))
+        assert described["format_version"] == 1
+        assert described["kind"] == "forest"
+
+    def test_of_a_newer_format_is_refused(self, path, phantom):
+        def newer(entries):
+            described = json.loads(entries["model.json"]) | {"format_version": 99}
+            return entries | {"model.json": json.dumps(described)}
+
+        self.rewritten(path, newer)
+        with pytest.raises(fp.ParameterError, match=r"of format 99.*pip install -U"):
+            fp.segment(phantom.stack, model=path)
+
+    @pytest.mark.parametrize("content", [b"", b"no model", b"PK\x03\x04 cut off"])
+    def test_that_is_none_is_refused(self, content, tmp_path, phantom):
+        path = tmp_path / "m.poreseg"
+        path.write_bytes(content)
+        with pytest.raises(fp.ParameterError, match=r"must be a whole \.poreseg file"):
+            fp.segment(phantom.stack, model=path)
+
+    def test_that_is_missing_is_named(self, tmp_path, phantom):
+        with pytest.raises(fp.ParameterError, match=r"exists, but is: .*none\.poreseg"):
+            fp.segment(phantom.stack, model=tmp_path / "none.poreseg")
+
+    def test_with_a_pickle_in_it_is_refused_unread(self, path, tmp_path):
+        import pickle
+
+        class Trap:
+            def __reduce__(self):
+                return (open, (str(tmp_path / "sprung"), "w"))
+
+        def trapped(entries):
+            body = entries["threshold.npy"][:10] + entries["threshold.npy"][10:].split(b"\n")[0]
+            header = body.replace(b"<f8", b"|O ") + b"\n"
+            return entries | {"threshold.npy": header + pickle.dumps(Trap())}
+
+        self.rewritten(path, trapped)
+        with pytest.raises(fp.ParameterError, match="must be a whole"):
+            fp.load(path)
+        assert not (tmp_path / "sprung").exists()
+
+    def test_whose_trees_lead_nowhere_is_refused(self, path):
+        import io
+
+        def astray(entries):
+            children = np.load(io.BytesIO(entries["left_child.npy"]))
+            children[0] = 10**6
+            buffer = io.BytesIO()
+            np.save(buffer, children)
+            return entries | {"left_child.npy": buffer.getvalue()}
+
+        self.rewritten(path, astray)
+        with pytest.raises(fp.ParameterError, match="leads nowhere"):
+            fp.load(path)
