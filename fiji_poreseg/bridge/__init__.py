@@ -1,0 +1,184 @@
+"""The bridge to ImageJ: the only room that knows Java. Importing it starts no JVM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fiji_poreseg.errors import EngineError, MacroError, ParameterError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from fiji_poreseg.bridge.plugin import Session
+    from fiji_poreseg.commands.spec import Catalog
+
+__all__ = [
+    "EngineError",
+    "ImageJ",
+    "MacroError",
+    "run_macro_file",
+    "shutdown",
+    "start",
+    "to_imageplus",
+    "to_imglib2",
+    "to_xarray",
+]
+
+_running: ImageJ | None = None
+
+
+class ImageJ:
+    """A running ImageJ that knows the commands; made by `start`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def run_macro(self, text_or_path: str | Path, argument: str = "") -> str | None:
+        """Run a macro.
+
+        Parameters
+        ----------
+        text_or_path
+            The macro's text, or the path of an ``.ijm`` or ``.txt`` file.
+        argument
+            What the macro's ``getArgument()`` answers.
+
+        Returns
+        -------
+        str or None
+            The macro's return value.
+
+        Raises
+        ------
+        MacroError
+            If the macro itself has a fault; it names the line.
+        Exception
+            Whatever a command raised.
+        """
+        return self._session.run_macro(_macro_text(text_or_path), argument)
+
+    def register(self, catalog: Catalog) -> None:
+        """Make further commands known to macros."""
+        self._session.register(catalog)
+
+    def to_imageplus(self, stack: xr.DataArray) -> Any:
+        """Copy a stack into an ImagePlus; see `to_imageplus`."""
+        return _images().to_imageplus(stack)
+
+    def to_imglib2(self, stack: xr.DataArray) -> Any:
+        """Hand a stack to ImgLib2 without a copy; see `to_imglib2`."""
+        return _images().to_imglib2(stack)
+
+    def to_xarray(self, image: object) -> xr.DataArray:
+        """Take an ImagePlus or an ImgLib2 image as a stack; see `to_xarray`."""
+        stack: xr.DataArray = _images().to_xarray(image)
+        return stack
+
+    def java(self, name: str) -> Any:
+        """Look up a Java class by its full name, such as ``ij.WindowManager``."""
+        from fiji_poreseg.bridge.jvm import jclass
+
+        return jclass(name)
+
+    def close(self) -> None:
+        """Close every image and empty the Results table; ImageJ itself goes on."""
+        manager = self.java("ij.WindowManager")
+        for number in manager.getIDList() or ():
+            image = manager.getImage(int(number))
+            image.changes = False
+            image.close()
+        self.java("ij.measure.ResultsTable").getResultsTable().reset()
+
+
+def start(*, headless: bool = True, catalog: Catalog | None = None) -> ImageJ:
+    """Start ImageJ with the commands in it, or add them to the one that runs.
+
+    Parameters
+    ----------
+    headless
+        Whether to do without a window; counts for the first start in a process only.
+    catalog
+        The commands; all of the package's by default.
+
+    Returns
+    -------
+    ImageJ
+        The same one each time: there is one ImageJ in a process.
+
+    Raises
+    ------
+    EngineError
+        If there is no Java, or ImageJ cannot be fetched.
+    """
+    global _running
+    if _running is None:
+        from fiji_poreseg.bridge.embedded import start_imagej
+        from fiji_poreseg.bridge.plugin import Session
+
+        start_imagej(headless=headless)
+        _running = ImageJ(Session())
+    _running.register(_default_catalog() if catalog is None else catalog)
+    return _running
+
+
+def _default_catalog() -> Catalog:
+    from fiji_poreseg.commands.catalog import CATALOG
+
+    return CATALOG
+
+
+def _macro_text(text_or_path: str | Path) -> str:
+    named = isinstance(text_or_path, Path) or (
+        "\n" not in text_or_path and text_or_path.endswith((".ijm", ".txt"))
+    )
+    if not named:
+        return str(text_or_path)
+    path = Path(text_or_path).expanduser()
+    if not path.is_file():
+        raise ParameterError(
+            "macro", "must name a file that exists", str(path), "Give its whole path."
+        )
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _images() -> Any:
+    from fiji_poreseg.bridge import images
+
+    return images
+
+
+def run_macro_file(path: str | Path, argument: str = "") -> None:
+    """Run a macro file headless, with every command registered; raises what went wrong."""
+    start().run_macro(Path(path), argument)
+
+
+def to_imageplus(stack: xr.DataArray) -> Any:
+    """Copy a stack into an ImagePlus; starts ImageJ if needed. See `images.to_imageplus`."""
+    start()
+    return _images().to_imageplus(stack)
+
+
+def to_imglib2(stack: xr.DataArray) -> Any:
+    """Hand a stack to ImgLib2 without a copy; starts ImageJ if needed. See `images.to_imglib2`."""
+    start()
+    return _images().to_imglib2(stack)
+
+
+def to_xarray(image: object) -> xr.DataArray:
+    """Take an ImagePlus or an ImgLib2 image as a stack. See `images.to_xarray`."""
+    start()
+    stack: xr.DataArray = _images().to_xarray(image)
+    return stack
+
+
+def shutdown() -> None:
+    """End ImageJ and the JVM, if they run, so that the process can exit at once."""
+    if _running is not None:
+        from fiji_poreseg.bridge import jvm
+
+        jvm.shutdown()
