@@ -1,0 +1,198 @@
+"""The program `fiji-poreseg`: the commands, macros, and the demonstration."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
+from rich.table import Table
+
+from fiji_poreseg import __version__, bridge
+from fiji_poreseg.commands.arguments import add_commands, given
+from fiji_poreseg.commands.catalog import CATALOG
+from fiji_poreseg.commands.spec import Presentation
+from fiji_poreseg.errors import EngineError, MacroError, ParameterError, PoreSegWarning
+from fiji_poreseg.progress import reporting
+
+_MOST_ROWS = 40
+
+_console = Console(stderr=True, highlight=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    Parameters
+    ----------
+    arguments
+        The command line; that of the process by default.
+
+    Returns
+    -------
+    int
+        Exit status: 0 on success, 1 when something failed, 130 when interrupted.
+    """
+    parsed = _parser().parse_args(arguments)
+    try:
+        with _warnings_in_one_line():
+            parsed.run(parsed)
+    except (ParameterError, MacroError, EngineError) as error:
+        where = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
+        _console.print(f"fiji-poreseg: {where}{error}", markup=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        _console.print("fiji-poreseg: interrupted; no output was replaced")
+        return 130
+    finally:
+        bridge.shutdown()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fiji-poreseg",
+        description="Segment pore-backs in FIB-SEM stacks.",
+        epilog="Every command is also a macro command and a Python function; see the README.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    add_commands(subparsers, CATALOG)
+    for command in CATALOG:
+        subparsers.choices[command.replace("_", "-")].set_defaults(run=_run_command)
+    _add_macro(subparsers)
+    _add_demo(subparsers)
+    return parser
+
+
+def _add_macro(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    summary = "Run an ImageJ macro without a display, with every PoreSeg command in it."
+    parser = subparsers.add_parser("macro", help=summary, description=summary)
+    parser.add_argument("file", metavar="FILE.ijm", type=Path, help="the macro")
+    parser.add_argument(
+        "argument", metavar="ARGUMENT", nargs="?", default="", help="what getArgument() answers"
+    )
+    parser.set_defaults(run=_run_macro)
+
+
+def _add_demo(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    summary = "Run the main job on a phantom: the macro segment_pores.ijm, scores and a figure."
+    parser = subparsers.add_parser("demo", help=summary, description=summary)
+    parser.add_argument(
+        "output",
+        metavar="OUT_DIR",
+        nargs="?",
+        type=Path,
+        default=Path("poreseg-demo"),
+        help="folder to make; default poreseg-demo",
+    )
+    parser.add_argument("--slices", type=int, default=120, help="slices of the phantom; 120")
+    parser.add_argument("--size", type=int, default=256, help="side of a slice in voxels; 256")
+    parser.add_argument("--steps", type=int, default=400, help="training steps of the ResUNet; 400")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random; 0")
+    parser.set_defaults(run=_run_demo)
+
+
+def _run_command(parsed: argparse.Namespace) -> None:
+    with terminal_progress():
+        result = parsed.command.run(given(parsed))
+    _show(parsed.command.present(result))
+
+
+def _run_macro(parsed: argparse.Namespace) -> None:
+    with terminal_progress():
+        bridge.run_macro_file(parsed.file, parsed.argument)
+
+
+def _run_demo(parsed: argparse.Namespace) -> None:
+    from fiji_poreseg.demo import run
+
+    with terminal_progress():
+        scores = run(
+            parsed.output, parsed.slices, parsed.size, steps=parsed.steps, seed=parsed.seed
+        )
+    _print_table(scores)
+    sys.stdout.write(f"Everything is in {parsed.output.resolve()}\n")
+
+
+@contextmanager
+def terminal_progress() -> Iterator[None]:
+    """Show progress as bars on a terminal's standard error, and nothing where it is none."""
+    if not _console.is_terminal:
+        yield
+        return
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bars = Progress(*columns, console=_console, transient=True)
+    with bars, reporting(_Bars(bars)):
+        yield
+
+
+class _Bars:
+    """One bar at a time: a new description begins a new bar."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+        self._description = ""
+
+    def update(self, description: str, done: int, total: int) -> None:
+        """Move the bar."""
+        if self._task is None or description != self._description:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(description, total=total)
+            self._description = description
+        self._progress.update(self._task, completed=done, total=total)
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Print our own warnings as one line each."""
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *rest: Any) -> None:
+            if issubclass(category, PoreSegWarning):
+                _console.print(f"Note: {message}", markup=False, soft_wrap=True)
+            else:
+                shown(message, category, *rest)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        warnings.simplefilter("always", PoreSegWarning)
+        yield
+
+
+def _show(presentation: Presentation) -> None:
+    if presentation.numbers:
+        sys.stdout.write(presentation.numbers + "\n")
+        return
+    if presentation.rows:
+        _print_table(presentation.rows)
+    for line in presentation.lines:
+        sys.stdout.write(line + "\n")
+
+
+def _print_table(rows: Sequence[Mapping[str, object]]) -> None:
+    """Print rows as a table, the first ones where there are many."""
+    table = Table(box=None, pad_edge=False)
+    for name in rows[0]:
+        table.add_column(str(name).replace("_", " "), justify="right")
+    for row in rows[:_MOST_ROWS]:
+        table.add_row(*(_cell(value) for value in row.values()))
+    Console(file=sys.stdout, highlight=False, width=120).print(table)
+    if len(rows) > _MOST_ROWS:
+        sys.stdout.write(f"… and {len(rows) - _MOST_ROWS} more rows\n")
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
