@@ -7,6 +7,7 @@ scikit-learn's `RandomForestClassifier`, which also splits on missing neighbours
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from fiji_poreseg.stack import DEFAULT_CLASSES, check_two_classes, spacing_nm
 
 KIND = "forest"
 _TREES_AT_ONCE = 5
+_FEWEST_TREES_TO_SCORE = 20
 # Share of the training pixels whose neighbours are cut off at a random depth, as at the ends.
 _CUT_SHARE = 0.3
 
@@ -136,7 +138,7 @@ def train(
     Returns
     -------
     ForestModel
-        Its card's scores hold the out-of-bag accuracy.
+        Its card's scores hold the out-of-bag accuracy, None of fewer than 20 trees.
 
     Raises
     ------
@@ -156,7 +158,7 @@ def train(
         training_indices=tuple(indices),
         seed=seed,
         hashes=model.hash_training(stack, labels, indices),
-        scores={"out_of_bag_accuracy": float(classifier.oob_score_), "pixels": len(y)},
+        scores={"out_of_bag_accuracy": _out_of_bag(classifier), "pixels": len(y)},
         versions=model.package_versions("scikit-learn"),
     )
     return ForestModel(card, bank, classifier)
@@ -211,11 +213,19 @@ def _fit(x: Features, y: npt.NDArray[np.uint8], trees: int, seed: int) -> Random
     for grown in range(_TREES_AT_ONCE, trees + _TREES_AT_ONCE, _TREES_AT_ONCE):
         count = min(grown, trees)
         # The out-of-bag score of all trees is taken with the last ones.
-        classifier.set_params(n_estimators=count, oob_score=count == trees)
-        classifier.fit(x, y)
+        scored = count == trees >= _FEWEST_TREES_TO_SCORE
+        classifier.set_params(n_estimators=count, oob_score=scored)
+        with warnings.catch_warnings():
+            # One pixel in ten thousand may be in the bag of each of 20 trees.
+            warnings.filterwarnings("ignore", "Some inputs do not have OOB scores")
+            classifier.fit(x, y)
         report("Growing trees", count, trees)
     classifier.set_params(n_jobs=1, warm_start=False)
     return classifier
+
+
+def _out_of_bag(classifier: RandomForestClassifier) -> float | None:
+    return float(classifier.oob_score_) if classifier.oob_score else None
 
 
 _FIELDS = (

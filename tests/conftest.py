@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
 
 import fiji_poreseg as fp
+
+ROOT = Path(__file__).parent.parent
 
 
 def pytest_report_header() -> list[str]:
@@ -15,6 +18,19 @@ def pytest_report_header() -> list[str]:
 
     packages = ("numpy", "scikit-learn", "tensorflow", "keras", "xarray", "jpype1", "scyjava")
     return [", ".join(f"{package} {version(package)}" for package in packages)]
+
+
+@pytest.fixture(scope="session")
+def benchmark_module():
+    """A function that imports a script of the folder `benchmarks` by its name."""
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ def forest(phantom):
 
 @pytest.fixture(scope="session")
 def resunet(phantom):
-    return train_resunet(phantom.stack, phantom.truth)
+    return train_resunet(phantom.stack, phantom.truth, steps=160)
 
 
 @pytest.fixture(params=["forest", "resunet"])

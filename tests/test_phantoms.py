@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from skimage.feature import multiscale_basic_features
-from sklearn.ensemble import RandomForestClassifier
 
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.phantoms import make_phantom
@@ -193,22 +191,9 @@ def test_bad_parameter_is_named_with_rule_and_value(parameter, value, rule):
     assert str(value) in message
 
 
-def forest_features(plane):
-    return multiscale_basic_features(plane).reshape(plane.size, -1)
-
-
-def test_hard_for_a_threshold_and_not_solved_by_a_two_dimensional_forest():
-    phantom = make_phantom(100, 192, seed=2)
-    stack, truth = phantom.stack.to_numpy(), phantom.truth.to_numpy()
-    assert 0.80 < best_global_threshold(stack, truth) < 0.875
-
-    train = [i * len(stack) // 20 for i in range(20)]
-    forest = RandomForestClassifier(
-        n_estimators=50, n_jobs=-1, max_depth=10, max_samples=0.05, random_state=0
-    )
-    forest.fit(np.concatenate([forest_features(stack[z]) for z in train]), truth[train].reshape(-1))
-    test = [8, 41, 72, 98]
-    accuracy = [
-        (forest.predict(forest_features(stack[z])) == truth[z].reshape(-1)).mean() for z in test
-    ]
-    assert 0.91 < np.mean(accuracy) < 0.94
+def test_hard_for_a_threshold_and_not_solved_by_a_two_dimensional_forest(benchmark_module):
+    hardness = benchmark_module("phantom")
+    made = make_phantom(100, 192, seed=2)
+    assert 0.80 < hardness.threshold_accuracy(made.stack, made.truth) < 0.875
+    accuracies = hardness.forest_accuracies(made.stack, made.truth, [8, 41, 72, 98])
+    assert 0.91 < np.mean(accuracies) < 0.94

@@ -1,9 +1,6 @@
 """The long proofs, run by `python -m pytest -m slow`: what the README claims, at full size."""
 
-import importlib.util
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,16 +9,11 @@ import fiji_poreseg as fp
 from fiji_poreseg.cli import main
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def accuracy():
-    spec = importlib.util.spec_from_file_location("accuracy", ROOT / "benchmarks" / "accuracy.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["accuracy"] = module
-    spec.loader.exec_module(module)
-    return module
+def accuracy(benchmark_module):
+    return benchmark_module("accuracy")
 
 
 def test_resunet_beats_forest_beats_threshold_at_the_papers_slices(accuracy):

@@ -21,8 +21,10 @@ from fiji_poreseg.resunet.context import Context
 from fiji_poreseg.slices import warn_about_milling, warn_about_spacing
 
 KIND = "resunet"
+# Multiples of 16: on AVX-512, the gradient of a convolution with another number of filters takes
+# the process down in the oneDNN 3.7 that TensorFlow 2.21 carries.
 FILTERS = {
-    "small": (8, 16, 32, 64),
+    "small": (16, 16, 32, 32),
     "base": (16, 32, 64, 128),
     "large": (32, 64, 128, 256),
 }

@@ -84,7 +84,7 @@ class Patches(keras.utils.PyDataset):  # type: ignore[misc]
     views
         The labelled slices.
     size
-        Side of a patch in voxels; smaller slices are padded by reflection.
+        Side of a patch in voxels, no larger than a slice.
     batch, batches
         Patches in a batch and batches in an epoch.
     seed
@@ -121,16 +121,16 @@ class Patches(keras.utils.PyDataset):  # type: ignore[misc]
     def _crop(
         self, view: Channels, labels: npt.NDArray[np.uint8], rng: np.random.Generator
     ) -> tuple[Channels, npt.NDArray[np.uint8]]:
-        """A random patch that holds a label, where a few tries find one."""
-        lacking = [(0, max(0, self._size - side)) for side in labels.shape]
-        if any(after for _, after in lacking):
-            view = np.pad(view, [(0, 0), *lacking, (0, 0)], mode="symmetric")
-            labels = np.pad(labels, lacking)
-        for _ in range(8):
-            row, column = (int(rng.integers(side - self._size + 1)) for side in labels.shape)
-            patch = (slice(row, row + self._size), slice(column, column + self._size))
-            if labels[patch].any():
-                break
+        """A random patch; where labels are so sparse that it holds none, one round a label."""
+        first = [int(rng.integers(side - self._size + 1)) for side in labels.shape]
+        patch = tuple(slice(start, start + self._size) for start in first)
+        if not labels[patch].any():
+            painted = rng.choice(np.argwhere(labels))
+            first = [
+                int(np.clip(place - rng.integers(self._size), 0, side - self._size))
+                for place, side in zip(painted, labels.shape, strict=True)
+            ]
+            patch = tuple(slice(start, start + self._size) for start in first)
         return view[:, *patch], labels[patch]
 
 

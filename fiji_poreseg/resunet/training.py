@@ -11,6 +11,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from fiji_poreseg import model
+from fiji_poreseg.blocks import tiles
+from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.model import Card
 from fiji_poreseg.progress import report
 from fiji_poreseg.resunet import FILTERS, ResUNetModel
@@ -22,6 +24,7 @@ from fiji_poreseg.slices import SliceReader, warn_about_milling
 from fiji_poreseg.stack import DEFAULT_CLASSES, check_two_classes, spacing_nm
 
 PATCH = 128
+SMALLEST_SIDE = 16
 BATCH = 8
 STEPS_PER_CHECK = 40
 # Checks of the validation slices without a better loss after which training stops.
@@ -78,8 +81,15 @@ def train(
     Raises
     ------
     ParameterError
-        If fewer than two classes are labelled in those slices.
+        If fewer than two classes are labelled in those slices, or slices are too small.
     """
+    if min(stack.sizes["y"], stack.sizes["x"]) < SMALLEST_SIDE:
+        raise ParameterError(
+            "image",
+            f"must have slices of at least {SMALLEST_SIDE} x {SMALLEST_SIDE} voxels",
+            f"{stack.sizes['y']} x {stack.sizes['x']}",
+            "Train a forest instead.",
+        )
     found = np.unique(labels.isel(z=list(indices)).to_numpy())
     check_two_classes(found[found > 0].tolist(), labels.attrs["classes"])
     warn_about_milling(stack, milling)
@@ -90,10 +100,11 @@ def train(
 
     context = Context.for_spacing(spacing_nm(stack)[0])
     held_out = validation_slices(indices)
-    views, validation = _views(stack, labels, indices, held_out, context, milling)
-    patches = Patches(views, PATCH, BATCH, min(steps, STEPS_PER_CHECK), seed)
-    reader_channels = context.channel_count(stack.sizes.get("c", 1))
-    trained = build(reader_channels, len(classes), FILTERS[network])
+    views, validation = _views(stack, labels, indices, held_out, context, milling, FILTERS[network])
+    filters = FILTERS[network]
+    side = min(PATCH, *(_whole(stack.sizes[axis], filters) for axis in ("y", "x")))
+    patches = Patches(views, side, BATCH, min(steps, STEPS_PER_CHECK), seed)
+    trained = build(context.channel_count(stack.sizes.get("c", 1)), len(classes), filters)
     trained.compile(_optimizer(steps), loss=masked_loss, metrics=[masked_accuracy])
     watch = _Watch(steps, max_minutes)
     history = trained.fit(
@@ -123,7 +134,7 @@ def train(
         },
         versions=model.package_versions("keras", "tensorflow"),
     )
-    return ResUNetModel(card, context, FILTERS[network], to_arrays(trained), tuple(rows))
+    return ResUNetModel(card, context, filters, to_arrays(trained), tuple(rows))
 
 
 def validation_slices(indices: Sequence[int]) -> tuple[int, ...]:
@@ -158,27 +169,37 @@ def _views(
     held_out: Sequence[int],
     context: Context,
     milling: str,
+    filters: Sequence[int],
 ) -> tuple[Views, tuple[Channels, npt.NDArray[np.int32]] | None]:
     """Views of the slices to train on, and the validation slices as arrays."""
     reader = SliceReader(stack)
-    trained_on = [
-        index
-        for index in indices
-        if index not in held_out and labels.isel(z=index).to_numpy().any()
-    ]
+    trained_on = [index for index in indices if index not in held_out]
     views = Views(reader, labels, trained_on, context, milling)
     if not held_out:
         return views, None
     validation = Views(reader, labels, held_out, context, milling)
-    side = [min(_LARGEST_VALIDATION_SIDE, length) // 8 * 8 or length for length in reader.shape]
     inputs, truths = [], []
     for index in held_out:
         view, truth = validation.view(index)
-        start = [(length - kept) // 2 for length, kept in zip(reader.shape, side, strict=True)]
-        window = tuple(slice(a, a + kept) for a, kept in zip(start, side, strict=True))
+        window = _most_labelled(truth, filters)
         inputs.append(with_reach(view[:, *window], validation.exists(index), context.offsets_nm))
         truths.append(truth[window].astype(np.int32))
     return views, (np.stack(inputs), np.stack(truths))
+
+
+def _most_labelled(truth: npt.NDArray[np.uint8], filters: Sequence[int]) -> tuple[slice, ...]:
+    """The part of a slice, no larger than can be checked often, that holds most labels."""
+    parts = tiles(truth.shape, _LARGEST_VALIDATION_SIDE, 0)
+    best = max(parts, key=lambda part: int(np.count_nonzero(truth[part])))
+    return tuple(
+        slice(side.start, side.start + _whole(side.stop - side.start, filters)) for side in best
+    )
+
+
+def _whole(length: int, filters: Sequence[int]) -> int:
+    """The largest side up to `length` that the network can halve as often as it does."""
+    multiple = 2 ** (len(filters) - 1)
+    return int(length // multiple * multiple)
 
 
 def _optimizer(steps: int) -> keras.optimizers.Optimizer:
