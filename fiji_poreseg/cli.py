@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from rich.table import Table
 from fiji_poreseg import __version__, bridge
 from fiji_poreseg.commands.arguments import add_commands, given
 from fiji_poreseg.commands.catalog import CATALOG
+from fiji_poreseg.commands.macro import record_line
 from fiji_poreseg.commands.spec import Presentation
 from fiji_poreseg.errors import EngineError, MacroError, ParameterError, PoreSegWarning
 from fiji_poreseg.progress import reporting
@@ -24,6 +26,17 @@ from fiji_poreseg.progress import reporting
 _MOST_ROWS = 40
 
 _console = Console(stderr=True, highlight=False)
+
+
+def run() -> None:
+    """Run the program and end the process."""
+    status = main()
+    bridge.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Everything is written and closed. Python's own way out would have TensorFlow take itself
+    # down, for seconds.
+    os._exit(status)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,12 +60,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
         _console.print(f"fiji-poreseg: {where}{error}", markup=False, soft_wrap=True)
         return 1
+    except (MemoryError, OSError) as error:
+        _console.print(f"fiji-poreseg: {_in_words(error)}", markup=False, soft_wrap=True)
+        return 1
     except KeyboardInterrupt:
-        _console.print("fiji-poreseg: interrupted; no output was replaced")
+        _console.print("fiji-poreseg: interrupted")
         return 130
-    finally:
-        bridge.shutdown()
     return 0
+
+
+def _in_words(error: MemoryError | OSError) -> str:
+    if isinstance(error, MemoryError):
+        return "out of memory. Close other programs, or take fewer slices with indices=…."
+    return f"{error}. Nothing that was there is damaged; free space or choose another place."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,12 +114,16 @@ def _add_demo(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser.add_argument("--slices", type=int, default=120, help="slices of the phantom; 120")
     parser.add_argument("--size", type=int, default=256, help="side of a slice in voxels; 256")
-    parser.add_argument("--steps", type=int, default=400, help="training steps of the ResUNet; 400")
+    parser.add_argument("--steps", type=int, default=600, help="training steps of the ResUNet; 600")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random; 0")
     parser.set_defaults(run=_run_demo)
 
 
 def _run_command(parsed: argparse.Namespace) -> None:
+    if parsed.as_macro:
+        parsed.command.bind(given(parsed))
+        sys.stdout.write(record_line(parsed.command, given(parsed)) + "\n")
+        return
     with terminal_progress():
         result = parsed.command.run(given(parsed))
     _show(parsed.command.present(result))
@@ -195,4 +219,4 @@ def _cell(value: object) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -21,10 +21,12 @@ from skimage.draw import disk
 
 from fiji_poreseg import bridge, figures
 from fiji_poreseg.commands import catalog
+from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.files import read, write, write_text
 from fiji_poreseg.selection import select
 from fiji_poreseg.stack import PORE, SOLID, make_labels, spacing_nm
 
+FEWEST_SLICES = 20
 _LABELLED_SLICES, _DOTS, _DOT_RADIUS = 5, 60, 3
 _CORRECTED_SLICES = 10
 _METHODS = {"forest": "Random forest", "resunet": "ResUNet"}
@@ -57,13 +59,19 @@ def run(folder: Path, slices: int, size: int, *, steps: int, seed: int) -> list[
     ParameterError
         If a value is impossible or the folder cannot be written.
     """
+    if slices < FEWEST_SLICES:
+        raise ParameterError(
+            "slices",
+            f"must be at least {FEWEST_SLICES}, so that some are left to be scored",
+            slices,
+            "Leave it out for 120.",
+        )
     made = catalog.phantom(folder, slices=slices, size=size, seed=seed)
     rng = np.random.default_rng(seed)
     write(folder / "labels.tif", _dots(made.truth, rng))
-    corrected = min(_CORRECTED_SLICES, slices)
-    write(folder / "corrections.tif", _by_hand(made.truth, corrected))
+    write(folder / "corrections.tif", _by_hand(made.truth))
     with example_macro("segment_pores.ijm") as macro:
-        bridge.run_macro_file(macro, f"{folder.resolve()}|{corrected}|{steps}|{seed}")
+        bridge.run_macro_file(macro, f"{folder.resolve()}|{_CORRECTED_SLICES}|{steps}|{seed}")
     scores = _collect(folder)
     _write_csv(folder / "scores.csv", scores)
     _draw(folder, made.stack, made.truth, scores)
@@ -82,7 +90,7 @@ def example_macro(name: str) -> Any:
 def _dots(truth: xr.DataArray, rng: np.random.Generator) -> xr.DataArray:
     """Labels as a hurried hand sets them: dots of either class on a few slices."""
     labels = np.zeros(truth.shape, np.uint8)
-    for index in select(len(truth), "distributed", min(_LABELLED_SLICES, len(truth))):
+    for index in select(len(truth), "distributed", _LABELLED_SLICES):
         plane = truth.isel(z=index).to_numpy()
         for label in (PORE, SOLID):
             for centre in _some(np.argwhere(plane == label), rng):
@@ -95,10 +103,10 @@ def _some(points: npt.NDArray[np.intp], rng: np.random.Generator) -> npt.NDArray
     return points[rng.choice(len(points), min(_DOTS, len(points)), replace=False)]
 
 
-def _by_hand(truth: xr.DataArray, count: int) -> xr.DataArray:
+def _by_hand(truth: xr.DataArray) -> xr.DataArray:
     """Corrections of every pixel of the slices that the network learns from."""
     corrections = np.zeros(truth.shape, np.uint8)
-    for index in select(len(truth), "distributed", count):
+    for index in select(len(truth), "distributed", _CORRECTED_SLICES):
         corrections[index] = truth.isel(z=index)
     return make_labels(corrections, truth, name="corrections")
 

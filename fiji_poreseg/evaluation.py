@@ -147,7 +147,7 @@ def mean_scores(scores: Sequence[SliceScore]) -> dict[str, float | None]:
 def evaluate(
     segmentation: xr.DataArray,
     truth: xr.DataArray,
-    indices: Sequence[int],
+    indices: Sequence[int] | None,
     *,
     probability: xr.DataArray | None = None,
     stack: xr.DataArray | None = None,
@@ -160,7 +160,7 @@ def evaluate(
     segmentation, truth
         uint8, dims ``("z", "y", "x")``, 0 where nothing is known.
     indices
-        0-based slices to score.
+        0-based slices to score, each of which must have both; None for all that do.
     probability
         float32: P(solid), or dims ``("class", "z", "y", "x")``; for the loss.
     stack
@@ -177,29 +177,32 @@ def evaluate(
     Raises
     ------
     ParameterError
-        If none of the slices has a pixel with both.
+        If a slice that is named, or every slice, has no pixel with both.
     """
     threshold = None if stack is None else best_threshold(stack, truth)
-    scores, baseline = [], []
+    scores: list[SliceScore] = []
+    baseline: list[SliceScore] = []
+    missing: list[int] = []
     counts = {name: [0, 0] for name in ("pore_back", "open_pore", "solid")}
-    for index in track(indices, "Evaluating"):
+    for index in track(range(len(truth)) if indices is None else indices, "Evaluating"):
         found, true = (array.isel(z=index).to_numpy() for array in (segmentation, truth))
         known = (found > 0) & (true > 0)
         if region is not None:
             known &= region.isel(z=index).to_numpy()
         if not known.any():
+            missing.append(index)
             continue
-        chance = None if probability is None else probability.isel(z=index).to_numpy()
-        scores.append(score_slice(index, found, true, known, chance))
+        likely = None if probability is None else probability.isel(z=index).to_numpy()
+        scores.append(score_slice(index, found, true, known, likely))
         if stack is not None and threshold is not None:
             simple = threshold.apply(stack.isel(z=index).to_numpy())
             baseline.append(score_slice(index, simple, true, known))
             _count_errors(counts, found, true, known, simple)
-    if not scores:
+    if not scores or (missing and indices is not None):
         raise ParameterError(
             "indices",
             "must name slices that have both a segmentation and a truth",
-            ",".join(map(str, indices[:20])),
+            ",".join(map(str, missing[:20])),
             "Segment those slices first, or name others.",
         )
     if threshold is None:
@@ -246,14 +249,20 @@ def score_slice(
     )
 
 
-def _loss(probability: npt.NDArray[np.float32], true: npt.NDArray[np.uint8]) -> float | None:
+def _loss(probability: npt.NDArray[np.float32], true: npt.NDArray[np.uint8]) -> float:
     if probability.ndim == 1:
-        chance = np.where(true == SOLID, probability, 1 - probability)
+        of_truth = np.where(true == SOLID, probability, 1 - probability)
     else:
-        chance = np.take_along_axis(probability, true[np.newaxis].astype(int) - 1, 0)[0]
-    if not np.isfinite(chance).all():
-        return None
-    return float(-np.mean(np.log(np.clip(chance.astype(np.float64), _LEAST_PROBABILITY, 1))))
+        of_truth = np.take_along_axis(probability, true[np.newaxis].astype(int) - 1, 0)[0]
+    if not np.isfinite(of_truth).all():
+        raise ParameterError(
+            "probability",
+            "must be known wherever the segmentation is",
+            f"NaN at {np.count_nonzero(~np.isfinite(of_truth))} pixels of a slice",
+            "Give the probability that segment wrote beside this segmentation.",
+        )
+    clipped = np.clip(of_truth.astype(np.float64), _LEAST_PROBABILITY, 1)
+    return float(-np.mean(np.log(clipped)))
 
 
 def _count_errors(
@@ -304,7 +313,8 @@ def best_threshold(stack: xr.DataArray, truth: xr.DataArray, *, by: str = "accur
             counts[row] += np.bincount(bins[true == which], minlength=_BINS)
     options = [_best_bin(counts, brighter, by) for brighter in (True, False)]
     (_, cut), brighter = max(zip(options, (True, False), strict=True))
-    return Threshold(low + cut * step, brighter)
+    # A bin of integers is one grey value; of others it reaches half a step beyond its middle.
+    return Threshold(low + (cut if integer else cut + 0.5) * step, brighter)
 
 
 def _best_bin(counts: npt.NDArray[np.int64], brighter: bool, by: str) -> tuple[float, int]:

@@ -18,7 +18,7 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter
 from skimage.feature import hessian_matrix_eigvals
 
-from fiji_poreseg.slices import Plane, SliceReader, voxel_offsets
+from fiji_poreseg.slices import PERCENTILES, Plane, SliceReader, voxel_offsets
 from fiji_poreseg.stack import Spacing, spacing_nm
 
 Features = npt.NDArray[np.float32]
@@ -117,10 +117,18 @@ class FeatureReader:
         Which features.
     milling
         ``"forward"`` or ``"reverse"``.
+    percentiles
+        How slices are normalised.
     """
 
-    def __init__(self, stack: xr.DataArray, bank: FeatureBank, milling: str) -> None:
-        self.slices = SliceReader(stack)
+    def __init__(
+        self,
+        stack: xr.DataArray,
+        bank: FeatureBank,
+        milling: str,
+        percentiles: tuple[float, float] = PERCENTILES,
+    ) -> None:
+        self.slices = SliceReader(stack, percentiles)
         self.bank = bank
         self._pixel_nm = spacing_nm(stack)[1:]
         self._offsets = voxel_offsets(bank.offsets_nm, stack, milling)
@@ -189,7 +197,11 @@ class FeatureReader:
         for sigma_nm in self.bank.derivative_sigmas_nm:
             sigma = self._sigma(sigma_nm)
             orders = ((1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
-            dy, dx, dyy, dyx, dxx = (gaussian_filter(plane, sigma, order) for order in orders)
+            # In units of sigma, so that a derivative means the same on other voxels.
+            dy, dx, dyy, dyx, dxx = (
+                gaussian_filter(plane, sigma, order) * np.prod(np.power(sigma, order))
+                for order in orders
+            )
             gradients.append(np.hypot(dy, dx))
             curvatures += list(hessian_matrix_eigvals([dyy, dyx, dxx]))
         return np.stack([*found, *gradients, *curvatures]).astype(np.float32, copy=False)

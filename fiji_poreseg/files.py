@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import errno
 import logging
+import lzma
 import os
 import re
 import struct
+import tokenize
 import uuid
 import warnings
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +29,14 @@ import xarray as xr
 
 from fiji_poreseg.colours import LABEL_COLOURS
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.stack import NM_PER_UNIT, Spacing, make_stack, register_converter, spacing_nm
+from fiji_poreseg.stack import (
+    NM_PER_UNIT,
+    Spacing,
+    make_stack,
+    register_converter,
+    slice_labels_of,
+    spacing_nm,
+)
 
 PathLike = str | os.PathLike[str]
 
@@ -37,8 +47,8 @@ _LAZY_BYTES = 10**9
 _ONE_HEADER_BYTES = 2**32 - 2**26
 # ImageJ shows at most so many channels as colours; more are slices that nobody named so.
 _MOST_CHANNELS = 7
-# What a parser of binary formats stumbles over in a damaged file.
-_PARSER_ERRORS = (
+# What parsers (TIFF, ROI, zip, npy, JSON) stumble over in a damaged file.
+DAMAGE_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -48,7 +58,10 @@ _PARSER_ERRORS = (
     RuntimeError,
     TypeError,
     ValueError,
+    lzma.LZMAError,
     struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
     zlib.error,
 )
 _GREY_TYPES = ("uint8", "uint16", "float32")
@@ -83,9 +96,9 @@ def read(path: PathLike, *, parameter: str = "image") -> xr.DataArray:
     -------
     xarray.DataArray
         Dims ``("z", "y", "x")``, or ``("c", "z", "y", "x")`` for several channels, coordinates
-        in nm, the name is the file's without its ending. ``attrs`` may hold, besides what
-        `fiji_poreseg.stack.make_stack` writes, ``source_unit`` (the unit in the file),
-        ``slice_labels``, ``display_range`` (lowest and highest grey value shown),
+        in nm and perhaps ``slice_label``, the name is the file's without its ending. ``attrs``
+        may hold, besides what `fiji_poreseg.stack.make_stack` writes, ``source_unit`` (the unit
+        in the file), ``display_range`` (lowest and highest grey value shown),
         ``inverting_lut`` and ``imagej_info``. An uncompressed file beyond 1 GB is not loaded:
         dask reads it slice by slice.
 
@@ -306,7 +319,7 @@ def _damage_as_error(file: Path, parameter: str) -> Iterator[None]:
             f"{file} ({str(error).split('requires')[0].strip()})",
             "Open it in ImageJ and save it as TIFF, or install the package imagecodecs.",
         ) from error
-    except _PARSER_ERRORS as error:
+    except DAMAGE_ERRORS as error:
         raise _damaged(file, parameter) from error
     if any(record.levelno >= logging.ERROR for record in records):
         raise _damaged(file, parameter)
@@ -578,7 +591,7 @@ def _full_range(values: npt.NDArray[Any]) -> tuple[float, float] | None:
 
 def _texts(image: xr.DataArray, channels: int) -> dict[str, Any]:
     texts: dict[str, Any] = {}
-    labels = image.attrs.get("slice_labels")
+    labels = slice_labels_of(image)
     if labels is not None and any(labels):
         texts["Labels"] = [label for label in labels for _ in range(channels)]
     if image.attrs.get("imagej_info"):

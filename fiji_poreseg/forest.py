@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,18 @@ from fiji_poreseg import model
 from fiji_poreseg.features import FeatureBank, FeatureReader, Features
 from fiji_poreseg.model import Arrays, Card
 from fiji_poreseg.progress import report, track
-from fiji_poreseg.slices import warn_about_milling, warn_about_spacing
+from fiji_poreseg.slices import (
+    TURN_IT_ROUND,
+    training_advice,
+    warn_about_milling,
+    warn_about_spacing,
+)
 from fiji_poreseg.stack import DEFAULT_CLASSES, check_two_classes, spacing_nm
 
 KIND = "forest"
 _TREES_AT_ONCE = 5
+# Features and probabilities take some 600 bytes a pixel: this bounds them to 10 GB.
+_MOST_PIXELS_AT_ONCE = 2**24
 _FEWEST_TREES_TO_SCORE = 20
 # Share of the training pixels whose neighbours are cut off at a random depth, as at the ends.
 _CUT_SHARE = 0.3
@@ -68,29 +76,34 @@ class ForestModel:
         Yields
         ------
         tuple
-            The index and float32 probabilities of shape (classes, y, x).
+            The index and float32 probabilities of shape (classes, y, x); NaN without data.
         """
         model.check_detectors(self.card, stack)
         warn_about_spacing(self.card.spacing_nm, stack)
-        warn_about_milling(stack, self.card.milling)
-        reader = FeatureReader(stack, self.bank, self.card.milling)
+        warn_about_milling(stack, self.card.milling, TURN_IT_ROUND)
+        reader = FeatureReader(stack, self.bank, self.card.milling, self.card.normalisation)
         # Each slice goes through the trees on one thread: sums of probabilities then have one
         # order, and results are the same to the bit, however many threads there are.
-        workers = os.cpu_count() or 1
-        with ThreadPoolExecutor(workers) as pool:
-            pending: list[Any] = []
+        rows, columns = reader.slices.shape
+        workers = max(1, min(os.cpu_count() or 1, _MOST_PIXELS_AT_ONCE // (rows * columns)))
+        pool = ThreadPoolExecutor(workers)
+        pending: deque[tuple[int, Future[npt.NDArray[np.float32]]]] = deque()
+        try:
             for index in indices:
                 pending.append((index, pool.submit(self._predict_slice, reader, index)))
-                if len(pending) > 2 * workers:
-                    done, future = pending.pop(0)
+                if len(pending) > workers:
+                    done, future = pending.popleft()
                     yield done, future.result()
             for done, future in pending:
                 yield done, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _predict_slice(self, reader: FeatureReader, index: int) -> npt.NDArray[np.float32]:
         found = self.classifier.predict_proba(reader.pixels(index, slice(None)))
         probabilities = np.zeros((len(self.card.classes), found.shape[0]), np.float32)
         probabilities[self.classifier.classes_.astype(int) - 1] = found.T
+        probabilities[:, ~reader.slices[index].valid.ravel()] = np.nan
         return probabilities.reshape(-1, *reader.slices.shape)
 
     def save(self, path: str | Path) -> None:
@@ -129,7 +142,8 @@ def train(
     trees
         Number of trees.
     pixels
-        How many labelled pixels to draw at most, spread evenly over the slices.
+        How many labelled pixels to draw at most, spread evenly over the slices; two of each
+        slice are always drawn.
     milling
         ``"forward"`` where a larger index lies deeper, else ``"reverse"``.
     seed
@@ -145,7 +159,7 @@ def train(
     ParameterError
         If fewer than two classes are labelled in those slices.
     """
-    warn_about_milling(stack, milling)
+    warn_about_milling(stack, milling, training_advice(milling))
     bank = FeatureBank.for_spacing(spacing_nm(stack))
     reader = FeatureReader(stack, bank, milling)
     x, y = _draw(reader, labels, indices, pixels, np.random.default_rng(seed))
@@ -173,7 +187,7 @@ def _draw(
 ) -> tuple[Features, npt.NDArray[np.uint8]]:
     """Draw labelled pixels, as many from each slice as there are to have."""
     x, y = [], []
-    share = max(1, pixels // len(indices))
+    share = max(2, pixels // len(indices))
     for index in track(indices, "Computing features"):
         plane = labels.isel(z=index).to_numpy().ravel()
         where = np.flatnonzero((plane > 0) & reader.slices[index].valid.ravel())

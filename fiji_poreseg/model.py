@@ -18,7 +18,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.files import check_output, replacing
+from fiji_poreseg.files import DAMAGE_ERRORS, check_output, replacing
+from fiji_poreseg.slices import PERCENTILES
 from fiji_poreseg.stack import Spacing
 
 FORMAT_VERSION = 1
@@ -56,6 +57,8 @@ class Card:
         What was measured on held-out slices or samples while training.
     versions
         Versions of the packages that trained it.
+    normalisation
+        The percentiles of a slice's grey values that were mapped to 0 and 1.
     """
 
     classes: tuple[str, ...]
@@ -67,6 +70,7 @@ class Card:
     hashes: Mapping[str, str] = field(default_factory=dict)
     scores: Mapping[str, float | int | None] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    normalisation: tuple[float, float] = PERCENTILES
 
 
 @runtime_checkable
@@ -80,7 +84,10 @@ class Model(Protocol):
     def predict(
         self, stack: xr.DataArray, indices: Sequence[int]
     ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """Yield (index, probabilities), float32, shape (classes, y, x), slice by slice."""
+        """Yield (index, probabilities), float32, shape (classes, y, x), slice by slice.
+
+        Pixels without data are NaN.
+        """
 
     def save(self, path: str | Path) -> None:
         """Write the model to a `.poreseg` file."""
@@ -181,12 +188,13 @@ def load(path: str | Path) -> Model:
                 "classes": tuple(raw["classes"]),
                 "spacing_nm": tuple(raw["spacing_nm"]),
                 "training_indices": tuple(raw["training_indices"]),
+                "normalisation": tuple(raw["normalisation"]),
             }
         )
         return reader(card, description["settings"], arrays)
     except ParameterError:
         raise
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, OSError, EOFError) as error:
+    except DAMAGE_ERRORS as error:
         raise ParameterError(
             "model",
             f"must be a whole {SUFFIX} file written by this package",

@@ -22,6 +22,7 @@ from fiji_poreseg.stack import PORE, SOLID, Spacing, make_labels, make_stack
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
+FEATURE_SIZE_NM, ATTENUATION_NM, NOISE = 300.0, 300.0, 0.09  # defaults
 BLACK_LEVEL, FACE_LEVEL = 24.0, 150.0  # grey of no signal, and of a cut face without drift
 BANDWIDTH = 0.3  # relative width of the random fields' spectrum around its mean wavelength
 STRUT_WEIGHT = 0.35  # of the second field: 0 gives closed sheets, 1 gives struts
@@ -101,16 +102,16 @@ def make_phantom(
     seed: int = 0,
     porosity: float = 0.8,
     spacing_nm: Spacing = (10.0, 10.0, 10.0),
-    feature_size_nm: float = 300.0,
+    feature_size_nm: float = FEATURE_SIZE_NM,
     feature_growth: float = 1.3,
     porosity_trend: float = 0.0,
-    attenuation_nm: float = 300.0,
+    attenuation_nm: float = ATTENUATION_NM,
     mouth_nm: float = 50.0,
     edge_brightening: float = 0.6,
     curtaining: float = 0.05,
     brightness_drift: float = 0.1,
     blur_nm: float = 7.0,
-    noise: float = 0.09,
+    noise: float = NOISE,
 ) -> Phantom:
     """Make a FIB-SEM stack of a porous membrane with pore-backs, and its exact truth.
 
@@ -176,7 +177,7 @@ def make_phantom(
     ((20, 64, 64), 0.8)
     """
     _check_ranges({name: value for name, value in locals().items() if name in _RANGES})
-    _check_lengths(spacing_nm, feature_size_nm)
+    check_lengths(spacing_nm, feature_size_nm)
     structure = _Structure(porosity, feature_size_nm, feature_growth, porosity_trend)
     optics = _Optics(attenuation_nm, mouth_nm, edge_brightening)
     camera = _Camera(curtaining, brightness_drift, blur_nm, noise)
@@ -199,7 +200,8 @@ def _check_ranges(values: dict[str, float]) -> None:
             raise ParameterError(name, rule, value, "Leave it out for the default.")
 
 
-def _check_lengths(spacing_nm: Spacing, feature_size_nm: float) -> None:
+def check_lengths(spacing_nm: Spacing, feature_size_nm: float) -> None:
+    """Refuse a voxel size that is none, and features of fewer than 4 or more than 400 voxels."""
     if len(spacing_nm) != 3 or not all(0 < step < math.inf for step in spacing_nm):
         raise ParameterError(
             "spacing_nm",

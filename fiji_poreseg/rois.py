@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +22,7 @@ from roifile import ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 from skimage.draw import line
 
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.files import PathLike, existing_file, log_records
+from fiji_poreseg.files import DAMAGE_ERRORS, PathLike, existing_file, log_records
 from fiji_poreseg.stack import DEFAULT_CLASSES, as_labels, make_labels, to_dataarray
 
 Points = npt.NDArray[np.float64]
@@ -40,18 +38,6 @@ _AREAS = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
 _PATH_NUMBERS = (2, 2, 4, 6, 0)
 # A curve is cut into so many straight pieces.
 _CURVE_STEPS = np.linspace(0, 1, 33)[1:, np.newaxis]
-_PARSER_ERRORS = (
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def read_rois(path: PathLike, *, parameter: str = "labels") -> list[ImagejRoi]:
@@ -84,7 +70,7 @@ def read_rois(path: PathLike, *, parameter: str = "labels") -> list[ImagejRoi]:
             rois = [ImagejRoi.frombytes(content) for content in contents]
     except ParameterError:
         raise
-    except _PARSER_ERRORS as error:
+    except DAMAGE_ERRORS as error:
         raise _damaged(file, parameter) from error
     if records:
         raise _damaged(file, parameter)
@@ -229,7 +215,8 @@ def region_from(region: object, stack: xr.DataArray, *, parameter: str = "roi") 
     """
     if isinstance(region, str | os.PathLike) and Path(region).suffix.lower() in ROI_SUFFIXES:
         region = read_rois(region, parameter=parameter)
-    inside = make_labels(np.zeros([stack.sizes[axis] for axis in ("z", "y", "x")]), stack)
+    shape = [stack.sizes[axis] for axis in ("z", "y", "x")]
+    inside = make_labels(np.zeros(shape, np.uint8), stack)
     if isinstance(region, Sequence) and region and _all_rois(region):
         for number, roi in enumerate(region, start=1):
             where = _Place(roi, f"ROI {number} ({roi.name or 'without name'})", parameter)

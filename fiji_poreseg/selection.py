@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import xarray as xr
+
 from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.stack import check_indices
 
 STRATEGIES = ("initial", "distributed")
 
@@ -40,3 +44,69 @@ def select(slices: int, strategy: str, count: int) -> tuple[int, ...]:
     if strategy == "initial":
         return tuple(range(count))
     return tuple(i * slices // count for i in range(count))
+
+
+def chosen(
+    slices: int, indices: tuple[int, ...] | None, strategy: str | None, count: int | None
+) -> tuple[int, ...] | None:
+    """Slices that are named, or that a strategy chooses; None where neither is given.
+
+    Raises
+    ------
+    ParameterError
+        If both are given, or only half of the second.
+    """
+    if strategy is None and count is None:
+        return indices
+    if indices is not None:
+        raise ParameterError(
+            "indices",
+            "cannot be given together with strategy and count",
+            ",".join(map(str, indices)),
+            "Give either the slices or how to choose them.",
+        )
+    if strategy is None or count is None:
+        raise ParameterError(
+            "strategy" if strategy is None else "count",
+            "is needed where the slices are to be chosen",
+            "left out",
+            "Give both, for example strategy=distributed count=20.",
+        )
+    return select(slices, strategy, count)
+
+
+def labelled(labels: xr.DataArray, indices: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Slices to train on: those named, each of which must hold labels, or all that do.
+
+    Parameters
+    ----------
+    labels
+        uint8, dims ``("z", "y", "x")``; ``attrs["dense"]`` where they were a mask.
+    indices
+        0-based slices, or None.
+
+    Raises
+    ------
+    ParameterError
+        If a named slice holds no label, or none is named although the labels are a mask.
+    """
+    holding = np.flatnonzero(labels.any(dim=("y", "x")).to_numpy()).tolist()
+    if indices is None:
+        if labels.attrs["dense"]:
+            raise ParameterError(
+                "indices",
+                "is needed where the labels are a mask",
+                "left out",
+                "A mask labels every pixel: name the slices where that is meant, as indices=0,30.",
+            )
+        return tuple(holding)
+    named = check_indices(indices, labels)
+    empty = sorted(set(named) - set(holding))
+    if empty:
+        raise ParameterError(
+            "indices",
+            "must name slices that hold labels",
+            ",".join(map(str, empty)),
+            f"Labels are in slices {','.join(map(str, holding[:20]))}.",
+        )
+    return named

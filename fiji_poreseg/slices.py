@@ -22,8 +22,11 @@ from fiji_poreseg.stack import Spacing, spacing_nm, valid_pixels
 
 Plane = npt.NDArray[np.float32]
 
-LOW_PERCENTILE, HIGH_PERCENTILE = 2.0, 98.0
+PERCENTILES = (2.0, 98.0)
 _FAR_SPACING = 1.5
+# To tell the direction of milling: how many pairs of slices, and how much of each, in voxels.
+_PAIRS, _LOOKED_AT = 24, 256
+TURN_IT_ROUND = "If so, turn the stack round (Image > Transform > Flip Z in ImageJ)."
 
 
 class Slice(NamedTuple):
@@ -36,18 +39,26 @@ class Slice(NamedTuple):
 class SliceReader:
     """Reads and normalises slices one by one and remembers the last ones.
 
-    Grey values are mapped so that the 2nd percentile of a slice's valid pixels becomes 0 and
-    the 98th becomes 1; pixels without data become 0. Safe to use from several threads.
+    Grey values are mapped so that the lower percentile of a slice's valid pixels becomes 0 and
+    the upper 1; pixels without data become 0. Safe to use from several threads.
 
     Parameters
     ----------
     stack
         A checked stack, also a lazy one.
+    percentiles
+        Which two percentiles.
     remember
         How many slices to keep in memory.
     """
 
-    def __init__(self, stack: xr.DataArray, remember: int = 64) -> None:
+    def __init__(
+        self,
+        stack: xr.DataArray,
+        percentiles: tuple[float, float] = PERCENTILES,
+        remember: int = 64,
+    ) -> None:
+        self._percentiles = percentiles
         self.stack = stack if "c" in stack.dims else stack.expand_dims("c")
         self._remember = remember
         self._kept: OrderedDict[int, Slice] = OrderedDict()
@@ -85,8 +96,13 @@ class SliceReader:
         values = np.zeros(raw.shape, np.float32)
         if valid.any():
             for detector, plane in enumerate(raw):
-                values[detector] = np.where(valid, normalise(plane, valid), 0)
+                values[detector] = np.where(valid, self._normalise(plane, valid), 0)
         return Slice(values, valid)
+
+    def _normalise(self, plane: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Plane:
+        low, high = np.percentile(plane[valid], self._percentiles)
+        scale = high - low if high > low else 1.0
+        return np.asarray((plane.astype(np.float32) - np.float32(low)) / np.float32(scale))
 
     def neighbours(self, index: int, offsets: Sequence[int]) -> list[Plane | None]:
         """The slices at `index` + each offset; None where the stack has none."""
@@ -94,13 +110,6 @@ class SliceReader:
             self[index + offset].values if 0 <= index + offset < len(self) else None
             for offset in offsets
         ]
-
-
-def normalise(plane: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Plane:
-    """Map the 2nd and 98th percentile of the valid pixels to 0 and 1, float32, shape (y, x)."""
-    low, high = np.percentile(plane[valid], (LOW_PERCENTILE, HIGH_PERCENTILE))
-    scale = high - low if high > low else 1.0
-    return ((plane.astype(np.float32) - np.float32(low)) / np.float32(scale)).astype(np.float32)
 
 
 def voxel_offsets(offsets_nm: Sequence[float], stack: xr.DataArray, milling: str) -> list[int]:
@@ -115,8 +124,16 @@ def voxel_offsets(offsets_nm: Sequence[float], stack: xr.DataArray, milling: str
     milling
         ``"forward"`` where a larger index lies deeper, else ``"reverse"``.
     """
-    step = spacing_nm(stack)[0] * (1 if milling == "forward" else -1)
-    return [round(offset / step) for offset in offsets_nm]
+    direction = 1 if milling == "forward" else -1
+    slices = np.abs(offsets_nm) / spacing_nm(stack)[0]
+    # On coarser slices a near neighbour is the next slice, not the slice itself.
+    away = np.maximum(1, np.floor(slices + 0.5))
+    return [int(offset) for offset in direction * np.sign(offsets_nm) * away]
+
+
+def training_advice(milling: str) -> str:
+    """What to do where a stack to train on looks milled the other way."""
+    return f"If so, give milling={'reverse' if milling == 'forward' else 'forward'}."
 
 
 def warn_about_spacing(trained_nm: Spacing, stack: xr.DataArray) -> None:
@@ -137,26 +154,40 @@ def _times(spacing: Spacing) -> str:
     return " x ".join(f"{step:g}" for step in spacing)
 
 
-def warn_about_milling(stack: xr.DataArray, milling: str, pairs: int = 24) -> None:
+def warn_about_milling(stack: xr.DataArray, milling: str, advice: str) -> None:
     """Warn where a stack looks as if it had been milled the other way.
 
     What lies behind a pore comes nearer slice by slice, and brightens slowly, until it is
     solid; past the solid the grey drops at once. So steps of grey towards depth are skewed to
     the negative. The sign of that skew, over some pairs of slices, tells the direction.
+
+    Parameters
+    ----------
+    stack
+        A checked stack.
+    milling
+        How it is said to have been milled, ``"forward"`` or ``"reverse"``.
+    advice
+        What to do where the direction is wrong, as a sentence.
     """
-    reader = SliceReader(stack, remember=2)
+    middle = {
+        axis: slice((size - _LOOKED_AT) // 2, (size + _LOOKED_AT) // 2)
+        for axis, size in stack.sizes.items()
+        if axis in ("y", "x") and size > _LOOKED_AT
+    }
+    reader = SliceReader(stack.isel(middle), remember=2)
     if len(reader) < 4:
         return
-    starts = np.unique(np.linspace(0, len(reader) - 2, pairs).astype(int))
-    steps = [reader[z + 1].values[0] - reader[z].values[0] for z in starts]
-    skews = skew(np.stack(steps).reshape(len(steps), -1), axis=1)
+    starts = np.unique(np.linspace(0, len(reader) - 2, _PAIRS).astype(int))
+    steps = (reader[z + 1].values[0] - reader[z].values[0] for z in starts)
+    skews = np.array([skew(step, axis=None) for step in steps])
     towards_depth = skews if milling == "forward" else -skews
     far = np.abs(skews) > 0.3
     if far.mean() > 0.5 and np.mean(towards_depth[far] > 0) > 0.9:
-        other = "reverse" if milling == "forward" else "forward"
+        end = "smaller" if milling == "forward" else "larger"
         warnings.warn(
             f"{stack.name} looks as if it had been milled the other way: pore-backs come nearer "
-            f"towards smaller indices. If so, give milling={other}.",
+            f"towards {end} indices. {advice}",
             PoreSegWarning,
             stacklevel=3,
         )

@@ -1,16 +1,15 @@
 """What a stack, labels and a segmentation are: make them, check them, measure them.
 
 A stack is an `xarray.DataArray` with dims ``("z", "y", "x")``, or ``("c", "z", "y", "x")`` for
-several detectors, and coordinates in nm. Labels and segmentations are ``uint8``: 0 unlabelled
-(or no data), 1 pore, 2 solid, 3 and up further classes.
+several detectors, and coordinates in nm; where its slices have labels, as in ImageJ, they are
+the coordinate ``slice_label`` along z, so that they stay with their slices. Labels and
+segmentations are ``uint8``: 0 unlabelled (or no data), 1 pore, 2 solid, 3 and up further classes.
 """
 
 from __future__ import annotations
 
-import importlib
-import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -45,13 +44,11 @@ NM_PER_UNIT = {
     "m": 1e9,
 }
 _AXES = ("z", "y", "x")
-_CALIBRATION = ("unit", "spacing_nm", "slice_labels", "source_unit")
+_SLICE_LABEL = "slice_label"
+_CALIBRATION = ("unit", "spacing_nm", "source_unit")
 
 Converter: TypeAlias = Callable[[object, str], xr.DataArray | None]
 _converters: list[Converter] = []
-# Modules that register a converter when imported, by the package that such objects come from:
-# whoever holds a Java object has JPype loaded, and must not have to import the bridge as well.
-_LATE_CONVERTERS = {"jpype": "fiji_poreseg.bridge.images"}
 
 
 def register_converter(converter: Converter) -> None:
@@ -90,7 +87,7 @@ def make_stack(
     origin_nm
         Position of the first voxel in nm (z, y, x).
     slice_labels
-        A label for each slice, as in ImageJ.
+        A label for each slice, as in ImageJ, for the coordinate ``slice_label``.
     attrs
         Further attributes, kept as they are.
 
@@ -121,6 +118,10 @@ def make_stack(
         "spacing_nm": spacing,
     }
     shape = array.shape[-3:]
+    coords: dict[str, Any] = {
+        axis: start + step * np.arange(count)
+        for axis, start, step, count in zip(_AXES, origin_nm, spacing, shape, strict=True)
+    }
     if slice_labels is not None:
         if len(slice_labels) != shape[0]:
             raise ParameterError(
@@ -129,11 +130,7 @@ def make_stack(
                 f"{len(slice_labels)} labels",
                 "Give as many labels as slices.",
             )
-        kept["slice_labels"] = tuple(slice_labels)
-    coords = {
-        axis: start + step * np.arange(count)
-        for axis, start, step, count in zip(_AXES, origin_nm, spacing, shape, strict=True)
-    }
+        coords[_SLICE_LABEL] = _label_coordinate(slice_labels)
     dims = _AXES if array.ndim == 3 else ("c", *_AXES)
     return xr.DataArray(array, dims=dims, coords=coords, name=name, attrs=kept)
 
@@ -159,14 +156,31 @@ def make_labels(
         Names of the classes 1, 2, and so on.
     """
     grid = like.isel(c=0, drop=True) if "c" in like.dims else like
+    coords: dict[str, Any] = {axis: grid[axis] for axis in _AXES}
+    names = slice_labels_of(like)
+    if names is not None:
+        coords[_SLICE_LABEL] = _label_coordinate(names)
     kept = {key: like.attrs[key] for key in _CALIBRATION if key in like.attrs}
     return xr.DataArray(
         np.asarray(values, np.uint8),
         dims=_AXES,
-        coords={axis: grid[axis] for axis in _AXES},
+        coords=coords,
         name=name or like.name,
         attrs={**kept, "classes": tuple(classes)},
     )
+
+
+def slice_labels_of(stack: xr.DataArray) -> tuple[str, ...] | None:
+    """The label of each slice, empty where one has none; None if the stack has no labels."""
+    labels = stack.coords.get(_SLICE_LABEL)
+    if labels is None or not set(labels.dims) <= {"z"}:
+        return None
+    # A slice taken out of a stack keeps its label without the axis.
+    return tuple(str(text) for text in np.atleast_1d(labels.to_numpy()))
+
+
+def _label_coordinate(labels: Sequence[str]) -> tuple[str, npt.NDArray[np.str_]]:
+    return "z", np.array([str(text) for text in labels], np.str_)
 
 
 def as_stack(
@@ -182,7 +196,8 @@ def as_stack(
     ----------
     image
         A DataArray, a numpy or dask array, or anything that a registered converter knows: a
-        path, an ImagePlus, an ImgLib2 image.
+        path, an ImagePlus, an ImgLib2 image. Coordinates of a DataArray count as nm, or as
+        what its ``attrs["unit"]`` says.
     voxel_size_nm
         Voxel size in nm (z, y, x) that overrides the image's own.
     nodata
@@ -198,7 +213,8 @@ def as_stack(
     Raises
     ------
     ParameterError
-        If it is no grey-value stack: wrong axes, colours, NaN, uneven spacing.
+        If it is no grey-value stack: wrong axes, colours, NaN or infinity, uneven spacing, an
+        unknown unit.
 
     Warns
     -----
@@ -217,11 +233,11 @@ def as_stack(
         raise ParameterError(
             parameter, "must hold at least one voxel", f"shape {stack.shape}", "Open another."
         )
-    if stack.dtype.kind == "f" and bool(np.isnan(stack).any()):
+    if stack.dtype.kind == "f" and (wrong := _count_not_finite(stack)):
         raise ParameterError(
             parameter,
-            "must not hold NaN",
-            f"{int(np.isnan(stack).sum())} voxels that are NaN",
+            "must hold finite grey values (no NaN, no infinity)",
+            f"{wrong} voxels that are not",
             "Fill them first, for example with 0, and name that value as nodata=0.",
         )
     if voxel_size_nm is not None:
@@ -233,10 +249,36 @@ def as_stack(
             PoreSegWarning,
             stacklevel=3,
         )
+    elif unknown := _axes_without_size(image):
+        warnings.warn(
+            f"{stack.name} has no voxel size along {', '.join(unknown)}: a voxel is taken as "
+            "10 nm there. Give it coordinates, or voxel_size_nm=z,y,x.",
+            PoreSegWarning,
+            stacklevel=3,
+        )
     if nodata is not None:
         stack = stack.assign_attrs(nodata=nodata)
     spacing_nm(stack)
     return stack
+
+
+def _depth_blocks(stack: xr.DataArray) -> Iterator[slice]:
+    """Cut z into single slices, or a lazy stack into its chunks, so that each is read once."""
+    start = 0
+    for depth in stack.chunksizes.get("z", (1,) * stack.sizes["z"]):
+        yield slice(start, start + depth)
+        start += depth
+
+
+def _count_not_finite(stack: xr.DataArray) -> int:
+    blocks = (stack.isel(z=block).to_numpy() for block in _depth_blocks(stack))
+    return sum(block.size - int(np.count_nonzero(np.isfinite(block))) for block in blocks)
+
+
+def _axes_without_size(image: object) -> list[str]:
+    if not isinstance(image, xr.DataArray) or "spacing_nm" in image.attrs:
+        return []
+    return [axis for axis in _AXES if axis in image.dims and axis not in image.coords]
 
 
 def to_dataarray(image: object, parameter: str = "image") -> xr.DataArray:
@@ -249,9 +291,6 @@ def to_dataarray(image: object, parameter: str = "image") -> xr.DataArray:
     """
     if isinstance(image, xr.DataArray):
         return _from_dataarray(image, parameter)
-    for package, module in _LATE_CONVERTERS.items():
-        if package in sys.modules:
-            importlib.import_module(module)
     for converter in _converters:
         converted = converter(image, parameter)
         if converted is not None:
@@ -276,17 +315,51 @@ def _from_dataarray(array: xr.DataArray, parameter: str) -> xr.DataArray:
             f"dims {array.dims}",
             "Use .rename() and .transpose().",
         )
-    if all(axis in array.coords for axis in _AXES):
-        return array.assign_attrs(
-            unit=array.attrs.get("unit", "nm"), spacing_nm=spacing_nm(array, parameter)
+    names = slice_labels_of(array)
+    unit = _known_unit(array, parameter)
+    present = [axis for axis in _AXES if axis in array.coords]
+    if not present:
+        return make_stack(
+            array.data,
+            array.attrs.get("spacing_nm"),
+            name=str(array.name or "stack"),
+            slice_labels=names,
+            attrs=dict(array.attrs),
         )
-    return make_stack(
-        array.data,
-        array.attrs.get("spacing_nm"),
-        name=str(array.name or "stack"),
-        slice_labels=array.attrs.get("slice_labels"),
-        attrs=dict(array.attrs),
-    )
+    if names is not None:
+        array = array.assign_coords({_SLICE_LABEL: _label_coordinate(names)})
+    if unit not in ("nm", "pixel"):
+        scale = NM_PER_UNIT[unit.lower()]
+        array = array.assign_coords({axis: _scaled(array[axis], scale) for axis in present})
+        array = array.assign_attrs(source_unit=unit)
+        unit = "nm"
+    spacing = spacing_nm(array, parameter)
+    missing = {
+        axis: step * np.arange(array.sizes[axis])
+        for axis, step in zip(_AXES, spacing, strict=True)
+        if axis not in present
+    }
+    return array.assign_coords(missing).assign_attrs(unit=unit, spacing_nm=spacing)
+
+
+def _known_unit(array: xr.DataArray, parameter: str) -> str:
+    """The unit of an array's coordinates: nm if it has none, a key of `NM_PER_UNIT`, or pixel."""
+    unit = str(array.attrs.get("unit") or "nm").strip()
+    if unit.lower() in ("pixel", "pixels"):
+        return "pixel"
+    if unit.lower() not in NM_PER_UNIT:
+        raise ParameterError(
+            parameter,
+            f"must have coordinates in a known unit ({', '.join(NM_PER_UNIT)})",
+            f'attrs["unit"] = "{unit}"',
+            'Convert its coordinates to nm and set attrs["unit"] = "nm".',
+        )
+    return unit
+
+
+def _scaled(coordinate: xr.DataArray, scale: float) -> npt.NDArray[np.float64]:
+    # 12 digits: 0.02 µm must not become 20.000000000000004 nm.
+    return np.array([float(f"{value * scale:.12g}") for value in coordinate.to_numpy()])
 
 
 def spacing_nm(stack: xr.DataArray, parameter: str = "image") -> Spacing:
@@ -305,7 +378,7 @@ def spacing_nm(stack: xr.DataArray, parameter: str = "image") -> Spacing:
 
 
 def _step(stack: xr.DataArray, axis: str, fallback: float, parameter: str) -> float:
-    if axis not in stack.coords or stack.sizes[axis] < 2:
+    if axis not in stack.coords or stack.sizes.get(axis, 1) < 2:
         return fallback
     steps = np.diff(stack[axis].to_numpy())
     if not np.allclose(steps, steps[0], rtol=1e-3):
@@ -425,8 +498,7 @@ def as_labels(
             f"shape {given.shape}",
             "Leave slices without labels at 0; crop or resize nothing.",
         )
-    values = given.to_numpy()
-    found = np.unique(values)
+    values, found = _read_labels(given)
     dense = found[-1] == 255 and set(found.tolist()) <= {0, 255}
     if dense:
         if not allow_mask:
@@ -436,16 +508,16 @@ def as_labels(
                 "a mask of 0 and 255, in which what is to be left alone cannot be told",
                 "Convert it, or draw ROIs.",
             )
-        bright = (values == 255) != bool(given.attrs.get("inverting_lut", False))
-        values = np.where(bright == (mask_foreground == "solid"), SOLID, PORE)
-    elif found[0] < 0 or found[-1] > len(classes) or not np.array_equal(found, found.astype(int)):
+        inverted = bool(given.attrs.get("inverting_lut", False))
+        values = _from_mask(values, bright_is_solid=(mask_foreground == "solid") != inverted)
+    elif found[0] < 0 or found[-1] > len(classes) or not np.array_equal(found, np.round(found)):
         raise ParameterError(
             parameter,
             f"must hold 0 (unlabelled) to {len(classes)} ({', '.join(classes)}), or 0 and 255",
             f"values {', '.join(f'{value:g}' for value in found[:8])}",
             "Renumber the image, or name all classes with classes=pore,solid,….",
         )
-    if not values.any():
+    if not dense and not found.any():
         raise ParameterError(
             parameter,
             "must label at least one pixel",
@@ -454,6 +526,31 @@ def as_labels(
         )
     made = make_labels(values, stack, name=str(given.name), classes=classes)
     return made.assign_attrs(dense=bool(dense))
+
+
+def _read_labels(given: xr.DataArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+    """The labels as uint8, the array itself if it is that, and all values that occur, sorted."""
+    shared = given.dtype == np.uint8 and isinstance(given.data, np.ndarray)
+    values = given.data if shared else np.empty(given.shape, np.uint8)
+    found = np.empty(0)
+    for block in _depth_blocks(given):
+        part = given.data[block] if shared else given.isel(z=block).to_numpy()
+        for plane in part:
+            is_small = plane.dtype == np.uint8  # counting is much faster than sorting
+            here = np.flatnonzero(np.bincount(plane.ravel())) if is_small else np.unique(plane)
+            found = np.union1d(found, here.astype(float))
+        if not shared:
+            # What does not fit is refused by its value in `found`.
+            with np.errstate(invalid="ignore"):
+                values[block] = part
+    return values, found
+
+
+def _from_mask(values: npt.NDArray[np.uint8], bright_is_solid: bool) -> npt.NDArray[np.uint8]:
+    made = np.empty_like(values)
+    for plane, result in zip(values, made, strict=True):
+        result[:] = np.where((plane == 255) == bright_is_solid, np.uint8(SOLID), np.uint8(PORE))
+    return made
 
 
 def check_two_classes(found: Sequence[int], classes: Sequence[str]) -> None:

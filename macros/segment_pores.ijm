@@ -2,7 +2,7 @@
 //
 // The argument is a folder that holds
 //   stack.tif        the raw stack, its voxel size set (Image > Properties)
-//   labels.tif       some pixels of a few slices: 0 unlabelled, 1 pore, 2 solid (or labels.zip, ROIs)
+//   labels.tif       some pixels of a few slices: 0 unlabelled, 1 pore, 2 solid; or labels.zip, ROIs
 //   corrections.tif  what the hand corrects in the forest's segmentation: 0 leaves a pixel as it is
 //   truth.tif        optional: slices whose segmentation is known, for the scores
 // Everything that is made is written to the same folder. Options may follow the folder after a
@@ -16,6 +16,8 @@ if (!endsWith(folder, "/")) folder = folder + "/";
 count = option(arguments, 1, "10");
 steps = option(arguments, 2, "400");
 seed = option(arguments, 3, "0");
+labels = folder + "labels.tif";
+if (!File.exists(labels)) labels = folder + "labels.zip";
 setBatchMode(true);
 
 // 1. ImageJ's own corrections: curtains out by FFT, each slice to the same brightness.
@@ -26,7 +28,7 @@ run("Bandpass Filter...", "filter_large=1000 filter_small=0 suppress=Vertical to
 run("Enhance Contrast...", "saturated=0.1 normalize process_all");
 
 // 2. The forest, from a few labelled pixels.
-run("PoreSeg Train Forest", "image=stack labels=[" + folder + "labels.tif] model=[" + folder + "forest.poreseg] seed=" + seed);
+run("PoreSeg Train Forest", "image=stack labels=[" + labels + "] model=[" + folder + "forest.poreseg] seed=" + seed);
 run("PoreSeg Segment", "image=stack model=[" + folder + "forest.poreseg] output=[" + folder + "forest-segmentation.tif] probability=[" + folder + "forest-probability.tif]");
 rename("forest");
 selectImage("stack-probability");
@@ -44,7 +46,7 @@ for (row = 1; row < nResults; row++) indices = indices + "," + getResult("index"
 run("PoreSeg Train ResUNet", "image=stack labels=forest-corrected indices=" + indices + " steps=" + steps + " seed=" + seed + " model=[" + folder + "resunet.poreseg]");
 run("PoreSeg Segment", "image=stack model=[" + folder + "resunet.poreseg] output=[" + folder + "resunet-segmentation.tif] probability=[" + folder + "resunet-probability.tif]");
 
-// 6. Scores, on slices that neither was trained on, at the paper's places in the stack.
+// 6. Scores, on slices that the network was not trained on, at the paper's places in the stack.
 if (File.exists(folder + "truth.tif")) {
 	n = nSlices;
 	scored = "" + untrained(0.08 * (n - 1)) + "," + untrained(0.72 * (n - 1)) + "," + untrained(0.998 * (n - 1));
@@ -68,5 +70,6 @@ function untrained(place) {
 	step = 1;
 	if (index >= nSlices - 1) step = -1;
 	while (indexOf("," + indices + ",", "," + index + ",") >= 0) index = index + step;
+	if (index < 0 || index >= nSlices) exit("Every slice was trained on: choose fewer with count.");
 	return index;
 }

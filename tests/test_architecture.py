@@ -13,7 +13,8 @@ RANKS = [
     {"stack"},
     {"files", "blocks", "slices", "phantoms"},
     {"model", "features", "rois"},
-    {"forest", "resunet", "selection", "correction", "evaluation", "measurement", "figures"},
+    {"forest", "resunet", "segmentation", "selection", "correction", "evaluation", "measurement"}
+    | {"figures"},
     {"commands"},
     {"bridge"},
     {"demo"},

@@ -13,13 +13,13 @@ import jpype
 import numpy as np
 import pytest
 
-from fiji_poreseg import bridge
+from fiji_poreseg import bridge, files
 from fiji_poreseg.bridge.jvm import find_java
 from fiji_poreseg.colours import LABEL_COLOURS
 from fiji_poreseg.commands.spec import Catalog, Param, Presentation, Role
 from fiji_poreseg.errors import EngineError, ParameterError
 from fiji_poreseg.progress import track
-from fiji_poreseg.stack import as_stack, make_labels, make_stack
+from fiji_poreseg.stack import as_stack, make_labels, make_stack, spacing_nm
 
 CHECK = Path(__file__).parent / "bridge_checks" / "run_macro.py"
 CATALOG = Catalog()
@@ -96,7 +96,7 @@ def engine():
 
 @pytest.fixture
 def ij(engine):
-    engine.register(CATALOG)
+    engine.add_commands(CATALOG)
     calls.clear()
     yield engine
     engine.close()
@@ -129,7 +129,7 @@ def test_an_image_survives_imagej_python_imagej(ij, dtype, unit, per_nm):
     assert stack.name == "孔 a-b.tif"
     assert stack.attrs["unit"] == "nm"
     assert stack.attrs["spacing_nm"] == (20, 6, 5)
-    assert stack.attrs["slice_labels"] == ("", "zweite ü", "")
+    assert stack.slice_label.to_numpy().tolist() == ["", "zweite ü", ""]
     assert stack[1, 4, 3] == 17
     assert float(stack.x[0]) == -10
     returned = ij.to_imageplus(stack)
@@ -166,7 +166,50 @@ def test_detectors_become_channels_and_come_back(ij):
     assert image.getStack().getVoxel(4, 3, image.getStackIndex(2, 3, 1) - 1) == values[1, 2, 3, 4]
     back = ij.to_xarray(image)
     np.testing.assert_array_equal(back, values)
-    assert back.attrs["slice_labels"] == ("a", "b", "c")
+    assert back.slice_label.to_numpy().tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("part", "labels"),
+    [
+        ({"z": slice(1, None)}, ["b ü", "", "d"]),
+        ({"z": slice(None, None, -1)}, ["d", "", "b ü", "a"]),
+        ({"z": slice(None, None, 2), "c": 0}, ["a", ""]),
+        ({"z": 3, "c": 1}, ["d"]),
+    ],
+    ids=["rest", "reversed", "every other", "one slice"],
+)
+def test_slice_labels_stay_with_their_slices(ij, part, labels):
+    values = np.arange(2 * 4 * 3 * 5, dtype=np.uint8).reshape(2, 4, 3, 5)
+    whole = make_stack(values, (20, 10, 5), slice_labels=("a", "b ü", "", "d"))
+    given = whole.isel(part)
+    image = ij.to_imageplus(given)
+    back = as_stack(image)
+    np.testing.assert_array_equal(back.squeeze(), given)
+    assert back.slice_label.to_numpy().tolist() == labels
+
+
+def test_a_file_that_imagej_saved(ij, tmp_path):
+    path = tmp_path / "孔隙 ü.tif"
+    ij.run_macro(
+        f"""newImage("a", "16-bit ramp", 7, 5, 3);
+        run("Properties...", "channels=1 slices=3 frames=1 unit=µm pixel_width=0.005"
+            + " pixel_height=0.006 voxel_depth=0.02");
+        for (i = 1; i <= 3; i++) {{ setSlice(i); setPixel(i, 4, 1000 * i); }}
+        setSlice(1); setMetadata("Label", "erste ü"); setSlice(3); setMetadata("Label", "孔 3");
+        saveAs("Tiff", "{path}");"""
+    )
+    opened = ij.to_xarray(current(ij))
+    stack = files.read(path)
+    assert stack.name == "孔隙 ü"
+    assert stack.dtype == np.uint16
+    np.testing.assert_array_equal(stack, opened)
+    assert [int(stack[i, 4, i + 1]) for i in range(3)] == [1000, 2000, 3000]
+    # ImageJ keeps pixels per unit in the file as whole millionths.
+    assert spacing_nm(stack) == pytest.approx(spacing_nm(opened), rel=1e-8)
+    assert spacing_nm(opened) == (20, 6, 5)
+    assert (stack.attrs["unit"], stack.attrs["source_unit"]) == ("nm", "µm")
+    assert stack.slice_label.to_numpy().tolist() == ["erste ü", "", "孔 3"]
 
 
 def test_an_inverting_table_survives(ij):

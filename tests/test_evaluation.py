@@ -101,6 +101,48 @@ def test_pore_backs_are_pore_on_the_wrong_side_of_the_threshold(tmp_path):
     assert written["best_threshold"]["slices"][0]["accuracy"] == pytest.approx(0.9)
 
 
+def test_a_mask_can_be_turned_round_in_every_command():
+    mask = stack_of(np.where(TRUE == 1, 255, 0))
+    options = {"mask_foreground": "pore"}
+    assert fp.evaluate(mask, mask, **options).mean["accuracy"] == 1
+    assert fp.measure(mask, **options).porosity == pytest.approx((TRUE == 1).mean())
+    painted = stack_of(np.eye(20)[None] * np.ones((5, 1, 1)))
+    np.testing.assert_array_equal(
+        fp.correct(mask, painted, **options).segmentation, np.where(painted > 0, 1, TRUE)
+    )
+
+
+def test_of_several_detectors_the_first_gives_the_threshold():
+    grey = np.stack([np.where(TRUE == 2, 200, 100), np.zeros_like(TRUE)]).astype(np.uint8)
+    scored = fp.evaluate(stack_of(FOUND), stack_of(TRUE), stack=fp.make_stack(grey, (10, 10, 10)))
+    assert scored.baseline.mean["accuracy"] == 1
+
+
+@pytest.mark.parametrize(
+    ("probability", "said"),
+    [
+        (np.full(TRUE.shape, 128, np.uint8), "must hold numbers from 0 to 1"),
+        (np.full(TRUE.shape, 1.5, np.float32), "must hold numbers from 0 to 1"),
+        (np.where(TRUE == 2, np.nan, CHANCE).astype(np.float32), "must be known wherever"),
+        (CHANCE[:2].astype(np.float32), "must have the shape of the segmentation"),
+        (np.stack([CHANCE, CHANCE]).astype(np.float32), r"must have 1 channel\(s\)"),
+    ],
+)
+def test_what_is_no_probability_is_refused(probability, said):
+    with pytest.raises(fp.ParameterError, match=said) as caught:
+        fp.evaluate(
+            stack_of(FOUND), stack_of(TRUE), probability=fp.make_stack(probability, (10, 10, 10))
+        )
+    assert caught.value.parameter == "probability"
+
+
+def test_a_named_slice_without_truth_is_not_passed_over():
+    true = TRUE.copy()
+    true[3] = 0
+    with pytest.raises(fp.ParameterError, match="but is: 3"):
+        fp.evaluate(stack_of(FOUND), stack_of(true), indices=[2, 3, 4])
+
+
 def test_slices_without_a_segmentation_are_named():
     found = TRUE.copy()
     found[1] = 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from fiji_poreseg import files
+from fiji_poreseg import files, model
 from fiji_poreseg.colours import LABEL_COLOURS
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.stack import as_stack, make_labels, make_stack, spacing_nm
@@ -39,12 +39,23 @@ def test_everything_survives_a_file(tmp_path, dtype, unit):
     assert back.dtype == dtype
     assert back.dims == ("z", "y", "x")
     np.testing.assert_array_equal(back, stack)
-    assert back.attrs["slice_labels"] == LABELS
+    assert back.slice_label.to_numpy().tolist() == list(LABELS)
     assert back.attrs["unit"] == ("nm" if unit else "pixel")
     assert spacing_nm(back) == (SPACING if unit else (10.0, 10.0, 10.0))
     if unit:
         assert back.attrs["source_unit"] == unit
         assert back.attrs["display_range"] == (3, 150)
+
+
+@pytest.mark.parametrize("step", [2, -1])
+def test_slice_labels_stay_with_their_slices(tmp_path, step):
+    stack = make_stack(values(), SPACING, slice_labels=LABELS)[::step]
+    files.write(tmp_path / "s.tif", stack)
+    files.write(tmp_path / "l.tif", make_labels(values()[::step] % 3, stack))
+    for name in ("s.tif", "l.tif"):
+        back = files.read(tmp_path / name)
+        assert back.slice_label.to_numpy().tolist() == list(LABELS[::step])
+        assert spacing_nm(back) == (20.0 * abs(step), 10.0, 8.0)
 
 
 def test_units_are_written_as_imagej_reads_them(tmp_path):
@@ -66,7 +77,7 @@ def test_channels_keep_their_labels_and_range(tmp_path):
     back = files.read(tmp_path / "s.tif")
     assert back.dims == ("c", "z", "y", "x")
     np.testing.assert_array_equal(back, stack)
-    assert back.attrs["slice_labels"] == LABELS
+    assert back.slice_label.to_numpy().tolist() == list(LABELS)
     assert back.attrs["display_range"] == (3.0, 99.0)
     assert back.attrs["imagej_info"] == "made by µ"
 
@@ -164,7 +175,7 @@ def test_beyond_4_gb_slices_follow_one_header(tmp_path, monkeypatch):
         assert len(tiff.pages) == 1
     back = files.read(tmp_path / "s.tif")
     np.testing.assert_array_equal(back, values("uint16"))
-    assert back.attrs["slice_labels"] == LABELS
+    assert back.slice_label.to_numpy().tolist() == list(LABELS)
 
 
 def broken(kind, folder):
@@ -305,6 +316,30 @@ def test_text_is_replaced_whole(tmp_path):
     (tmp_path / "s.json").write_text("old")
     files.write_text(tmp_path / "s.json", '{"µ": 1}\n')
     assert (tmp_path / "s.json").read_bytes() == '{"µ": 1}\n'.encode()
+
+
+def test_a_model_with_one_wrong_byte_is_whole_or_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(model._readers, "forest", lambda card, settings, arrays: (card, arrays))
+    card = model.Card(("pore", "solid"), SPACING, 1, "forward", (0, 2), 0, {"image": "ab"})
+    weights = np.arange(60.0).reshape(5, 12)
+    path = tmp_path / "m.poreseg"
+    model.save(path, "forest", card, {}, {"a": weights})
+    whole = path.read_bytes()
+    refused = 0
+    for place in np.linspace(0, len(whole) - 1, 200).astype(int):
+        for flip in (0x01, 0xFF):
+            damaged = bytearray(whole)
+            damaged[place] ^= flip
+            path.write_bytes(damaged)
+            try:
+                loaded_card, arrays = model.load(path)
+            except ParameterError:
+                refused += 1
+            else:
+                assert loaded_card == card
+                for array in arrays.values():
+                    np.testing.assert_array_equal(array, weights)
+    assert refused > 100
 
 
 def test_the_real_crop():

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -165,7 +166,7 @@ FAULTS = {
     ),
     "NaN": (
         SEGMENT.replace("{i}", "bad.tif").replace("{p}", "forest.poreseg"),
-        "`image` must not hold NaN, but is: 192 voxels",
+        "`image` must hold finite grey values",
     ),
     "wrong shape": (
         TRAIN.replace("{m}", "{f}/forest.poreseg"),
@@ -240,6 +241,24 @@ def test_the_program_says_the_line_and_exits_with_one(folder, tmp_path):
         "fiji-poreseg: Line 2 of the macro: PoreSeg Select Slices: `image` must be the title"
     )
     assert len(run.stderr.strip().splitlines()) == 1
+
+
+def test_the_process_ends_at_once_although_tensorflow_and_filters_ran(tmp_path):
+    macro = tmp_path / "m.ijm"
+    macro.write_text(
+        """run("PoreSeg Phantom", "slices=12 size=64 feature_size_nm=150");
+        run("Gaussian Blur...", "sigma=2 stack");
+        run("PoreSeg Train ResUNet", "labels=phantom-truth indices=0,5 steps=2 network=small");
+        print("LAST " + d2s(getTime() / 1000, 3));"""
+    )
+    run = subprocess.run(
+        [sys.executable, "-m", "fiji_poreseg.cli", "macro", str(macro)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ended = time.time()
+    assert ended - float(run.stdout.split("LAST ")[1]) < 3
 
 
 def test_the_example_macro_leaves_models_segmentations_and_scores(ij, folder, phantom):

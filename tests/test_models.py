@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import fiji_poreseg as fp
+from fiji_poreseg.features import FeatureBank, FeatureReader
+from fiji_poreseg.slices import voxel_offsets
 
 INDICES = (0, 6, 12, 18, 24)
 UNSEEN = [index for index in range(30) if index not in INDICES]
@@ -116,8 +118,10 @@ def test_far_other_voxels_and_the_other_milling_are_warned_of(model, phantom):
     with pytest.warns(fp.PoreSegWarning, match=r"trained on voxels of 10 x 10 x 10 nm"):
         fp.segment(phantom.stack, model=model, voxel_size_nm=(20, 10, 10), indices=[5])
     turned = phantom.stack[::-1].assign_coords(z=phantom.stack.z)
-    with pytest.warns(fp.PoreSegWarning, match="milling=reverse"):
+    with pytest.warns(fp.PoreSegWarning, match="turn the stack round"):
         fp.segment(turned, model=model, indices=[5])
+    with pytest.warns(fp.PoreSegWarning, match="milling=reverse"):
+        fp.train_forest(turned, phantom.truth, indices=[5], trees=1)
 
 
 def test_a_turned_stack_trained_in_reverse_does_as_well(phantom):
@@ -133,7 +137,7 @@ def test_a_turned_stack_trained_in_reverse_does_as_well(phantom):
     assert scored.mean["accuracy"] == pytest.approx(expected.mean["accuracy"], abs=0.01)
 
 
-def test_sparse_labels_three_classes_and_two_detectors(phantom):
+def test_sparse_labels_three_classes_and_two_detectors(phantom, tmp_path):
     rng = np.random.default_rng(0)
     labels = phantom.truth.to_numpy().copy()
     labels[:, :, :10] = 3
@@ -146,11 +150,55 @@ def test_sparse_labels_three_classes_and_two_detectors(phantom):
         fp.train_forest(stack, labels, trees=20, **options),
         fp.train_resunet(stack, labels, network="small", steps=40, **options),
     ):
-        made = fp.segment(stack, model=model, indices=[9])
+        made = fp.segment(stack, model=model, indices=[9], probability=tmp_path / "p.tif")
         assert made.probability.dims == ("class", "z", "y", "x")
+        assert 0.5 < fp.measure(made.segmentation).porosity < 0.8
+        for probability in (made.probability, tmp_path / "p.tif"):
+            scored = fp.evaluate(made.segmentation, labels, probability=probability, indices=[9])
+            assert 0 < scored.mean["loss"] < 1
         np.testing.assert_allclose(made.probability.sum("class")[9], 1, atol=1e-5)
         assert made.segmentation.attrs["classes"] == classes
         assert (made.segmentation[9, :, :10] == 3).mean() > 0.8
+
+
+def test_slices_that_lack_a_class_are_not_held_out(phantom):
+    """Solid is painted in one slice only, the one that would be held out: it is trained on."""
+    labels = np.where(phantom.truth == 1, 1, 0).astype(np.uint8)
+    labels[6] = phantom.truth[6]
+    trained = fp.train_resunet(phantom.stack, labels, indices=[0, 6, 12], network="small", steps=2)
+    assert trained.card.scores["validation_loss"] is None
+
+
+def test_labels_where_there_is_no_data_are_none(phantom):
+    stack = phantom.stack.copy()
+    stack[:, :8] = 0
+    labels = phantom.truth.to_numpy().copy()
+    labels[:, 8:] = 0
+    for train in (fp.train_forest, fp.train_resunet):
+        with pytest.raises(fp.ParameterError, match="at least two classes"):
+            train(stack, labels, indices=INDICES, nodata=0)
+
+
+def test_features_mean_the_same_on_finer_voxels():
+    bank = FeatureBank.for_spacing((10, 10, 10))
+    seen = []
+    for voxel, size in ((10, 64), (5, 128)):
+        stack = fp.make_stack(np.zeros((1, size, size), np.float32), (10, voxel, voxel))
+        wave = np.sin(stack.x.to_numpy() / 90).astype(np.float32)
+        stack = stack.copy(data=np.broadcast_to(wave, stack.shape))
+        step = 10 // voxel
+        seen.append(FeatureReader(stack, bank, "forward").plane(0)[:, ::step, ::step])
+    ours, theirs = seen
+    there = ~np.isnan(ours[:, 32, 32])
+    assert there.sum() == 14
+    np.testing.assert_allclose(ours[there, 32, 20:44], theirs[there, 32, 20:44], atol=0.02)
+
+
+def test_on_coarser_slices_a_neighbour_is_never_the_slice_itself():
+    stack = fp.make_stack(np.zeros((9, 2, 2), np.uint8), (40, 10, 10))
+    offsets = (-40, -20, -10, 10, 20, 60, 120)
+    assert voxel_offsets(offsets, stack, "forward") == [-1, -1, -1, 1, 1, 2, 3]
+    assert voxel_offsets(offsets, stack, "reverse") == [1, 1, 1, -1, -1, -2, -3]
 
 
 def test_the_safety_stop_is_recorded(phantom):
@@ -263,6 +311,19 @@ class TestModelFile:
         with pytest.raises(fp.ParameterError, match="must be a whole"):
             fp.load(path)
         assert not (tmp_path / "sprung").exists()
+
+    def test_with_the_weights_of_another_network_is_refused(self, resunet, tmp_path, phantom):
+        path = tmp_path / "r.poreseg"
+        resunet.save(path)
+
+        def other(entries):
+            described = json.loads(entries["model.json"])
+            described["settings"]["filters"] = [32, 32, 32, 32]
+            return entries | {"model.json": json.dumps(described)}
+
+        self.rewritten(path, other)
+        with pytest.raises(fp.ParameterError, match="must hold the weights of the network"):
+            fp.segment(phantom.stack, model=path)
 
     def test_whose_trees_lead_nowhere_is_refused(self, path):
         import io

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+import fiji_poreseg as fp
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.phantoms import make_phantom
 from fiji_poreseg.stack import PORE, SOLID, spacing_nm
@@ -193,7 +194,7 @@ def test_bad_parameter_is_named_with_rule_and_value(parameter, value, rule):
 
 def test_hard_for_a_threshold_and_not_solved_by_a_two_dimensional_forest(benchmark_module):
     hardness = benchmark_module("phantom")
-    made = make_phantom(100, 192, seed=2)
+    made = fp.phantom(slices=100, size=192, seed=2)
     assert 0.80 < hardness.threshold_accuracy(made.stack, made.truth) < 0.875
     accuracies = hardness.forest_accuracies(made.stack, made.truth, [8, 41, 72, 98])
     assert 0.91 < np.mean(accuracies) < 0.94

@@ -1,8 +1,8 @@
 """The long proofs, run by `python -m pytest -m slow`: what the README claims, at full size."""
 
+import sys
 import time
 
-import numpy as np
 import pytest
 
 import fiji_poreseg as fp
@@ -16,8 +16,19 @@ def accuracy(benchmark_module):
     return benchmark_module("accuracy")
 
 
-def test_resunet_beats_forest_beats_threshold_at_the_papers_slices(accuracy):
-    scores = accuracy.phantom()
+@pytest.fixture
+def show(capsys):
+    def write(text):
+        with capsys.disabled():
+            sys.stdout.write(f"\n{text}\n")
+
+    return write
+
+
+def test_resunet_beats_forest_beats_threshold_at_the_papers_slices(accuracy, show):
+    scores, seconds = accuracy.phantom()
+    show(accuracy.table(scores, each=True))
+    assert seconds["ResUNet"] < 600
     threshold, forest, resunet = (evaluation.slices for evaluation in scores.values())
     for simple, middle, best in zip(threshold, forest, resunet, strict=True):
         assert best.accuracy > middle.accuracy > simple.accuracy > simple.majority_accuracy
@@ -26,28 +37,19 @@ def test_resunet_beats_forest_beats_threshold_at_the_papers_slices(accuracy):
         assert best.loss < middle.loss
 
 
-def test_forest_and_resunet_beat_the_threshold_on_the_real_stack(accuracy):
-    scores = accuracy.medulla()
+def test_forest_and_resunet_beat_the_threshold_on_the_real_stack(accuracy, show):
+    scores, _ = accuracy.medulla()
+    show(accuracy.table(scores, each=False))
     threshold, forest, resunet = (evaluation.mean for evaluation in scores.values())
     assert forest["dice_solid"] > threshold["dice_solid"]
     assert resunet["dice_solid"] > threshold["dice_solid"]
 
 
-def test_the_default_training_takes_at_most_ten_minutes_on_two_cores(tmp_path):
-    folder = str(tmp_path)
-    assert main(["phantom", folder]) == 0
+def test_the_demonstration_ends_in_eight_minutes_and_leaves_what_it_promises(tmp_path):
     start = time.perf_counter()
-    status = main(
-        ["train-resunet", f"{folder}/stack.tif", f"{folder}/truth.tif", "--strategy",
-         "distributed", "--count", "20", "--model", f"{folder}/m.poreseg"]
-    )  # fmt: skip
-    assert status == 0
-    assert time.perf_counter() - start < 600
-
-
-def test_the_demonstration_leaves_what_it_promises(tmp_path):
     assert main(["demo", str(tmp_path / "demo")]) == 0
+    assert time.perf_counter() - start < 480
     truth = fp.read(tmp_path / "demo" / "truth.tif")
     found = fp.read(tmp_path / "demo" / "resunet-segmentation.tif")
-    assert (truth.to_numpy() == found.to_numpy()).mean() > 0.95
-    assert np.isfinite(fp.read(tmp_path / "demo" / "resunet-probability.tif")).all()
+    assert (truth.to_numpy() == found.to_numpy()).mean() > 0.94
+    assert (tmp_path / "demo" / "figure.png").stat().st_size > 100_000

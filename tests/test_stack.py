@@ -1,11 +1,21 @@
 """What counts as a stack and as labels, and what is refused."""
 
+import tracemalloc
+
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
 
 import fiji_poreseg as fp
-from fiji_poreseg.stack import as_labels, spacing_nm, valid_pixels
+from fiji_poreseg.stack import (
+    as_labels,
+    make_labels,
+    slice_labels_of,
+    spacing_nm,
+    valid_pixels,
+    with_spacing,
+)
 
 GREY = np.arange(4 * 6 * 5, dtype=np.uint8).reshape(4, 6, 5)
 
@@ -16,7 +26,9 @@ def test_a_stack_has_coordinates_in_nm():
     assert stack.z.to_numpy().tolist() == [0, 20, 40, 60]
     assert spacing_nm(stack) == (20, 10, 5)
     assert spacing_nm(stack[::2]) == (40, 10, 5)
-    assert stack.attrs["slice_labels"] == ("a", "b", "c", "d")
+    assert stack.slice_label.dims == ("z",)
+    assert stack.slice_label.to_numpy().tolist() == ["a", "b", "c", "d"]
+    assert "slice_label" not in fp.make_stack(GREY, (20, 10, 5)).coords
     assert np.shares_memory(stack.data, GREY)
 
 
@@ -42,7 +54,8 @@ def test_the_callers_array_keeps_its_attributes():
     ("image", "said"),
     [
         (np.zeros((2, 2, 2, 2, 2), np.uint8), "`image` must have the axes z, y, x"),
-        (np.full((2, 2, 2), np.nan, np.float32), "`image` must not hold NaN"),
+        (np.full((2, 2, 2), np.nan, np.float32), "`image` must hold finite grey values"),
+        (np.full((2, 2, 2), np.inf, np.float32), "`image` must hold finite grey values"),
         (np.zeros((2, 2, 2), complex), "`image` must hold grey values"),
         (np.zeros((0, 2, 2), np.uint8), "`image` must hold at least one voxel"),
         (object(), "`image` must be a stack"),
@@ -61,8 +74,117 @@ def test_slices_that_are_not_evenly_spaced_are_refused():
         fp.as_stack(stack)
 
 
+@pytest.mark.parametrize("channels", [None, 2])
+def test_slice_labels_stay_with_their_slices(channels):
+    values = GREY if channels is None else np.stack([GREY] * channels)
+    stack = fp.make_stack(values, (20, 10, 5), slice_labels=list("abcd"))
+    part = stack.isel(z=slice(None, 1, -1))
+    for made in (
+        part,
+        fp.as_stack(part),
+        with_spacing(part, (1, 1, 1)),
+        make_labels(np.ones(part.shape[-3:]), part),
+        as_labels(np.ones(part.shape[-3:], np.uint8), part),
+    ):
+        assert slice_labels_of(made) == ("d", "c")
+        assert made.slice_label.dims == ("z",)
+    assert slice_labels_of(stack.isel(z=1)) == ("b",)
+
+
+def test_one_slice_keeps_its_label():
+    stack = fp.make_stack(GREY, (20, 10, 5), slice_labels=list("abcd"))
+    assert fp.as_stack(stack[2]).slice_label.to_numpy().tolist() == ["c"]
+    bare = xr.DataArray(GREY, dims=("z", "y", "x"), coords={"slice_label": ("z", list("abcd"))})
+    assert slice_labels_of(fp.as_stack(bare, voxel_size_nm=(1, 1, 1))) == tuple("abcd")
+
+
+def in_unit(unit, scale=1.0, axes="zyx"):
+    steps = {"z": 20 * scale, "y": 10 * scale, "x": 5 * scale}
+    coords = {axis: steps[axis] * np.arange(GREY.shape["zyx".index(axis)]) for axis in axes}
+    attrs = {} if unit is None else {"unit": unit}
+    return xr.DataArray(GREY, dims=("z", "y", "x"), coords=coords, attrs=attrs, name="s")
+
+
+@pytest.mark.parametrize(
+    ("unit", "scale"),
+    [(None, 1), ("nm", 1), ("NM", 1), ("µm", 1e-3), ("Micron", 1e-3), ("Å", 10), ("mm", 1e-6)],
+)
+def test_coordinates_in_other_units_become_nm(unit, scale):
+    given = in_unit(unit, scale)
+    stack = fp.as_stack(given)
+    assert stack.attrs["unit"] == "nm"
+    assert stack.attrs.get("source_unit") == (None if unit in (None, "nm") else unit)
+    assert spacing_nm(stack) == stack.attrs["spacing_nm"] == (20, 10, 5)
+    assert stack.z.to_numpy().tolist() == [0, 20, 40, 60]
+    assert fp.as_stack(stack).identical(stack)
+    assert given.attrs == ({} if unit is None else {"unit": unit})
+
+
+def test_an_unknown_unit_is_refused():
+    with pytest.raises(fp.ParameterError, match=r"known unit.*\"inch\".*Convert its coordinates"):
+        fp.as_stack(in_unit("inch"))
+
+
+def test_some_coordinates_are_kept():
+    with pytest.warns(fp.PoreSegWarning, match=r"s has no voxel size along z: .* 10 nm"):
+        stack = fp.as_stack(in_unit("µm", 1e-3, axes="yx"))
+    assert spacing_nm(stack) == (10, 10, 5)
+    assert stack.z.to_numpy().tolist() == [0, 10, 20, 30]
+    known = in_unit(None, axes="yx").assign_attrs(spacing_nm=(30, 1, 1))
+    assert spacing_nm(fp.as_stack(known)) == (30, 10, 5)
+    plane = in_unit(None, axes="yx")[0]
+    assert spacing_nm(fp.as_stack(plane)) == (10, 10, 5)
+
+
+class Lazily:
+    """An array for dask that remembers how much of it was read at once."""
+
+    def __init__(self, values):
+        self.values, self.shape, self.dtype, self.ndim = values, values.shape, values.dtype, 3
+        self.read = []
+
+    def __getitem__(self, key):
+        self.read.append(self.values[key].shape[0])
+        return self.values[key]
+
+
+def test_values_are_checked_slice_by_slice_and_integers_not_at_all():
+    values = GREY.astype(np.float32)
+    values[1, 2, 3], values[3, 0, 0] = np.inf, np.nan
+    source = Lazily(values)
+    lazy = da.from_array(source, chunks=(1, 6, 5), asarray=False, meta=np.empty((0, 0, 0), "f4"))
+    with pytest.raises(fp.ParameterError, match=r"no infinity\).*2 voxels"):
+        fp.as_stack(fp.make_stack(lazy, (1, 1, 1)))
+    assert source.read == [1, 1, 1, 1]
+    source = Lazily(GREY)
+    lazy = da.from_array(source, chunks=(2, 6, 5), asarray=False, meta=np.empty((0, 0, 0), "u1"))
+    fp.as_stack(fp.make_stack(lazy, (1, 1, 1)))
+    assert source.read == []
+
+
 class TestLabels:
     stack = fp.make_stack(GREY, (10, 10, 10))
+
+    def test_they_take_no_more_memory_than_the_result(self):
+        stack = fp.make_stack(np.zeros((40, 200, 250), np.uint8), (1, 1, 1))
+        mask = np.zeros(stack.shape, np.uint8)
+        mask[:, 50:] = 255
+        for values, most in ((mask, 1.5), (mask // 255, 0.5)):
+            tracemalloc.start()
+            made = as_labels(values, stack)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert made.dtype == np.uint8
+            assert peak < most * mask.nbytes
+
+    @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "bool"])
+    @pytest.mark.parametrize("lazy", [False, True])
+    def test_any_type_and_lazy_ones(self, dtype, lazy):
+        values = (GREY % 2).astype(dtype)
+        made = as_labels(da.from_array(values, chunks=(3, 6, 5)) if lazy else values, self.stack)
+        assert isinstance(made.data, np.ndarray)
+        assert made.dtype == np.uint8
+        np.testing.assert_array_equal(made, GREY % 2)
 
     def test_a_mask_is_dense_and_can_be_turned_round(self):
         mask = np.where(GREY > 60, 255, 0).astype(np.uint8)
@@ -80,6 +202,9 @@ class TestLabels:
             (GREY[:2], r"`labels` must have the shape of the stack, \(4, 6, 5\)"),
             (np.full_like(GREY, 3), r"`labels` must hold 0 \(unlabelled\) to 2 \(pore, solid\)"),
             (np.full(GREY.shape, 1.5, np.float32), r"`labels` must hold 0 \(unlabelled\) to 2"),
+            (np.full(GREY.shape, np.nan, np.float32), r"must hold 0 .* values nan"),
+            (np.full(GREY.shape, 257, np.uint16), r"must hold 0 .* values 257"),
+            (np.full(GREY.shape, -1, np.int16), r"must hold 0 .* values -1"),
             (np.zeros_like(GREY), "`labels` must label at least one pixel"),
         ],
     )

@@ -58,7 +58,7 @@ class ImageJ:
         """
         return self._session.run_macro(_macro_text(text_or_path), argument)
 
-    def register(self, catalog: Catalog) -> None:
+    def add_commands(self, catalog: Catalog) -> None:
         """Make further commands known to macros."""
         self._session.register(catalog)
 
@@ -116,9 +116,11 @@ def start(*, headless: bool = True, catalog: Catalog | None = None) -> ImageJ:
         from fiji_poreseg.bridge.embedded import start_imagej
         from fiji_poreseg.bridge.plugin import Session
 
+        _images()  # from now on as_stack() takes images of ImageJ
+
         start_imagej(headless=headless)
         _running = ImageJ(Session())
-    _running.register(_default_catalog() if catalog is None else catalog)
+    _running.add_commands(_default_catalog() if catalog is None else catalog)
     return _running
 
 

@@ -21,6 +21,7 @@ from fiji_poreseg.stack import (
     Spacing,
     make_stack,
     register_converter,
+    slice_labels_of,
     spacing_nm,
 )
 
@@ -89,7 +90,7 @@ def to_imageplus(stack: xr.DataArray) -> Any:
     channels = _as_channels(stack)
     kind = _kind_of(channels)
     count, slices, height, width = channels.shape
-    labels = stack.attrs.get("slice_labels") or ("",) * slices
+    labels = slice_labels_of(stack) or ("",) * slices
     image_stack = jclass("ij.ImageStack")(width, height)
     for index in range(slices):
         for channel in range(count):
@@ -100,7 +101,7 @@ def to_imageplus(stack: xr.DataArray) -> Any:
     image = jclass("ij.ImagePlus")(str(stack.name or "stack"), image_stack)
     image.setDimensions(count, slices, 1)
     image.setOpenAsHyperStack(count > 1)
-    _set_calibration(image, stack)
+    _set_calibration(image, channels)
     _set_looks(image, channels, stack.attrs)
     return image
 

@@ -26,6 +26,11 @@ def add_commands(subparsers: Any, catalog: Mapping[str, Command[..., Any]]) -> N
         parser.set_defaults(command=command)
         for parameter in command.parameters.values():
             _add(parser, parameter)
+        parser.add_argument(
+            "--as-macro",
+            action="store_true",
+            help="print the line of a macro that does the same, and do nothing else",
+        )
 
 
 def given(namespace: argparse.Namespace) -> dict[str, object]:

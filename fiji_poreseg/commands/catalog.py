@@ -6,48 +6,40 @@ numpy or dask array, a path, an ImagePlus or an ImgLib2 image.
 
 from __future__ import annotations
 
-import json as json_text
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
-import numpy as np
-import xarray as xr
-
 import fiji_poreseg.forest
 import fiji_poreseg.resunet
-from fiji_poreseg import correction, evaluation, files, measurement, phantoms, selection
+from fiji_poreseg import (
+    correction,
+    evaluation,
+    files,
+    measurement,
+    phantoms,
+    segmentation,
+    selection,
+)
 from fiji_poreseg import model as models
-from fiji_poreseg.commands.spec import Catalog, Param, Presentation, Role
+from fiji_poreseg.commands import checks, presentation
+from fiji_poreseg.commands.spec import Catalog, Param, Role
 from fiji_poreseg.correction import Correction
-from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.evaluation import Evaluation
 from fiji_poreseg.forest import ForestModel
 from fiji_poreseg.measurement import Measurement
 from fiji_poreseg.model import Model
 from fiji_poreseg.phantoms import Phantom
-from fiji_poreseg.progress import track
 from fiji_poreseg.resunet import FILTERS, ResUNetModel
 from fiji_poreseg.rois import labels_from, region_from
-from fiji_poreseg.stack import (
-    DEFAULT_CLASSES,
-    SOLID,
-    as_labels,
-    as_stack,
-    check_indices,
-    make_labels,
-    to_dataarray,
-    valid_pixels,
-)
+from fiji_poreseg.segmentation import Segmentation
+from fiji_poreseg.stack import DEFAULT_CLASSES, as_stack, check_indices, to_dataarray
 
 StackLike: TypeAlias = Any
 LabelsLike: TypeAlias = Any
 ModelLike: TypeAlias = Any
 
 CATALOG = Catalog()
-
-_TIFF = (".tif", ".tiff")
 
 Image = Annotated[StackLike, Param("the grey-value stack", role=Role.IMAGE, metavar="STACK")]
 Labels = Annotated[
@@ -73,6 +65,10 @@ ModelFile = Annotated[
 ]
 Seed = Annotated[int, Param("seed of everything random", ge=0, le=2**32 - 1)]
 Classes = Annotated[tuple[str, ...], Param("names of the classes 1, 2, and so on")]
+ImageClasses = Annotated[
+    tuple[str, ...] | None,
+    Param("names of the classes 1, 2, and so on; the image's own by default"),
+]
 MaskForeground = Annotated[
     str, Param("what 255 stands for where a mask is given", choices=("solid", "pore"))
 ]
@@ -88,37 +84,11 @@ NoData = Annotated[
     Param("grey value of the empty border that alignment leaves"),
 ]
 Json = Annotated[
-    Path | None, Param("file to write the figures to", role=Role.OUTPUT, metavar="FILE")
+    Path | None, Param("JSON file to write the numbers to", role=Role.OUTPUT, metavar="FILE")
 ]
 
 
-@dataclass(frozen=True)
-class Segmentation:
-    """What `segment` answers with.
-
-    Parameters
-    ----------
-    segmentation
-        uint8, dims ``("z", "y", "x")``: 1 pore, 2 solid, …; 0 where there is no data and in
-        slices that were not asked for.
-    probability
-        float32: P(solid), dims ``("z", "y", "x")``; for more than two classes dims
-        ``("class", "z", "y", "x")``. NaN where the segmentation is 0.
-    """
-
-    segmentation: xr.DataArray
-    probability: xr.DataArray
-
-
-def _present_phantom(made: Phantom) -> Presentation:
-    share = float((made.truth == SOLID).mean())
-    return Presentation(
-        images={"phantom-truth": made.truth, "phantom": made.stack},
-        lines=[f"Phantom of {_shape(made.stack)} voxels, porosity {1 - share:.4f}"],
-    )
-
-
-@CATALOG.command("PoreSeg Phantom", present=_present_phantom)
+@CATALOG.command("PoreSeg Phantom", present=presentation.phantom)
 def phantom(
     output: Annotated[
         Path | None,
@@ -139,13 +109,13 @@ def phantom(
     ] = (10.0, 10.0, 10.0),
     feature_size_nm: Annotated[
         float, Param("mean wavelength of the structure", unit="nm", ge=1)
-    ] = 300.0,
+    ] = phantoms.FEATURE_SIZE_NM,
     attenuation_nm: Annotated[
         float, Param("depth at which a pore-back's grey has fallen to 1/e", unit="nm", ge=0.1)
-    ] = 300.0,
+    ] = phantoms.ATTENUATION_NM,
     noise: Annotated[
         float, Param("standard deviation of the noise on a cut face, relative", ge=0, le=2)
-    ] = 0.085,
+    ] = phantoms.NOISE,
 ) -> Phantom:
     """Make a synthetic FIB-SEM stack of a porous membrane with pore-backs, and its exact truth.
 
@@ -178,8 +148,9 @@ def phantom(
     ParameterError
         If a value is out of range or the folder cannot be written.
     """
+    phantoms.check_lengths(spacing_nm, feature_size_nm)
     if output is not None:
-        _check_folder(output)
+        checks.make_folder(output)
     made = phantoms.make_phantom(
         slices,
         size,
@@ -196,15 +167,7 @@ def phantom(
     return made
 
 
-def _present_model(trained: ForestModel | ResUNetModel) -> Presentation:
-    card = trained.card
-    scores = [f"{name.replace('_', ' ')} {_number(value)}" for name, value in card.scores.items()]
-    return Presentation(
-        lines=[f"Trained on slices {_listed(card.training_indices)}: {', '.join(scores)}"]
-    )
-
-
-@CATALOG.command("PoreSeg Train Forest", present=_present_model)
+@CATALOG.command("PoreSeg Train Forest", present=presentation.model)
 def train_forest(
     image: Image,
     labels: Labels,
@@ -212,7 +175,7 @@ def train_forest(
     model: ModelFile = None,
     indices: Indices = None,
     trees: Annotated[int, Param("number of trees", ge=1, le=10_000)] = 100,
-    pixels: Annotated[int, Param("labelled pixels to train on at most", ge=2)] = 100_000,
+    pixels: Annotated[int, Param("labelled pixels to train on at most", ge=100)] = 100_000,
     classes: Classes = DEFAULT_CLASSES,
     mask_foreground: MaskForeground = "solid",
     milling: Milling = "forward",
@@ -260,13 +223,13 @@ def train_forest(
     ParameterError
         If stack and labels do not fit or fewer than two classes are labelled.
     """
-    _check_model_file(model)
+    checks.check_model_file(model, models.SUFFIX)
     stack = as_stack(image, voxel_size_nm=voxel_size_nm, nodata=nodata)
     given = labels_from(labels, stack, mask_foreground=mask_foreground, classes=classes)
     trained = fiji_poreseg.forest.train(
         stack,
         given,
-        _labelled(given, stack, indices),
+        selection.labelled(given, indices),
         classes=classes,
         trees=trees,
         pixels=pixels,
@@ -278,13 +241,7 @@ def train_forest(
     return trained
 
 
-def _present_indices(indices: tuple[int, ...]) -> Presentation:
-    return Presentation(
-        rows=[{"index": index, "slice": index + 1} for index in indices], numbers=_listed(indices)
-    )
-
-
-@CATALOG.command("PoreSeg Select Slices", present=_present_indices)
+@CATALOG.command("PoreSeg Select Slices", present=presentation.indices)
 def select_slices(
     image: Image,
     *,
@@ -315,10 +272,10 @@ def select_slices(
     ParameterError
         If the stack has fewer slices.
     """
-    return selection.select(as_stack(image).sizes["z"], strategy, count)
+    return selection.select(to_dataarray(image).sizes["z"], strategy, count)
 
 
-@CATALOG.command("PoreSeg Train ResUNet", present=_present_model)
+@CATALOG.command("PoreSeg Train ResUNet", present=presentation.model)
 def train_resunet(
     image: Image,
     labels: Labels,
@@ -389,11 +346,11 @@ def train_resunet(
         If stack and labels do not fit, both `indices` and `strategy` are given, a chosen slice
         holds no label, or fewer than two classes are labelled.
     """
-    _check_model_file(model)
+    checks.check_model_file(model, models.SUFFIX)
     stack = as_stack(image, voxel_size_nm=voxel_size_nm, nodata=nodata)
-    chosen = _chosen(stack, indices, strategy, count)
+    chosen = selection.chosen(stack.sizes["z"], indices, strategy, count)
     given = labels_from(labels, stack, mask_foreground=mask_foreground, classes=classes)
-    trained_on = _labelled(given, stack, chosen)
+    trained_on = selection.labelled(given, chosen)
     # TensorFlow is loaded by the one command that trains with it, not by importing the package.
     from fiji_poreseg.resunet.training import train
 
@@ -413,14 +370,7 @@ def train_resunet(
     return trained
 
 
-def _present_segmentation(made: Segmentation) -> Presentation:
-    return Presentation(
-        images={"probability": made.probability, "segmentation": made.segmentation},
-        lines=[f"{made.segmentation.name}: {_shape(made.segmentation)} voxels"],
-    )
-
-
-@CATALOG.command("PoreSeg Segment", present=_present_segmentation)
+@CATALOG.command("PoreSeg Segment", present=presentation.segmentation)
 def segment(
     image: Image,
     *,
@@ -477,16 +427,14 @@ def segment(
         If the voxel size is far from the one trained on, or the stack looks milled the other
         way.
     """
-    _check_images(output=output, probability=probability)
+    checks.check_images(output=output, probability=probability)
     loaded = load(model)
     stack = as_stack(image, voxel_size_nm=voxel_size_nm, nodata=nodata)
-    made = _segment(stack, loaded, _all_or(indices, stack))
+    made = segmentation.apply(loaded, stack, checks.all_or(indices, stack))
     if output is not None:
         files.write(output, made.segmentation)
     if probability is not None:
-        # In a file, classes are channels.
-        channels = {"class": "c"} if "class" in made.probability.dims else {}
-        files.write(probability, made.probability.rename(channels))
+        files.write(probability, made.probability)
     return made
 
 
@@ -511,19 +459,7 @@ def load(model: ModelLike) -> Model:
     return model if isinstance(model, Model) else models.load(Path(model).expanduser())
 
 
-def _present_correction(made: Correction) -> Presentation:
-    total = made.total
-    return Presentation(
-        images={"corrected": made.segmentation},
-        rows=[asdict(change) for change in made.changes],
-        lines=[
-            f"Corrected {len(made.changes)} slices: {total['pore_to_solid']} pixels from pore to "
-            f"solid, {total['solid_to_pore']} from solid to pore"
-        ],
-    )
-
-
-@CATALOG.command("PoreSeg Correct", present=_present_correction)
+@CATALOG.command("PoreSeg Correct", present=presentation.correction)
 def correct(
     image: Annotated[
         StackLike, Param("the segmentation to correct", role=Role.IMAGE, metavar="SEG")
@@ -547,7 +483,8 @@ def correct(
         ),
     ] = None,
     json: Json = None,
-    classes: Classes = DEFAULT_CLASSES,
+    classes: ImageClasses = None,
+    mask_foreground: MaskForeground = "solid",
 ) -> Correction:
     """Merge hand corrections into a segmentation and count what they changed.
 
@@ -564,7 +501,10 @@ def correct(
         File for ``{"slices": [{"index", "pore_to_solid", "solid_to_pore"}], "total"}``, in
         pixels.
     classes
-        Names of the classes 1, 2, and so on.
+        Names of the classes 1, 2, and so on; by default those that the segmentation carries,
+        else pore and solid.
+    mask_foreground
+        What 255 stands for where the segmentation is a mask.
 
     Returns
     -------
@@ -576,39 +516,26 @@ def correct(
     ParameterError
         If the shapes differ, or a mask is given.
     """
-    _check_images(output=output)
-    _check_json(json)
-    segmentation = _as_segmentation(image, "image", classes)
-    merged = correction.merge(
-        segmentation,
-        labels_from(
-            corrections, segmentation, classes=classes, parameter="corrections", allow_mask=False
-        ),
+    checks.check_images(output=output)
+    checks.check_json(json)
+    found = checks.as_segmentation(image, classes, mask_foreground)
+    given = labels_from(
+        corrections,
+        found,
+        classes=found.attrs["classes"],
+        parameter="corrections",
+        allow_mask=False,
     )
+    merged = correction.merge(found, given)
     if output is not None:
         files.write(output, merged.segmentation)
     if json is not None:
         slices = [asdict(change) for change in merged.changes]
-        _write_json(json, {"slices": slices, "total": merged.total})
+        checks.write_json(json, {"slices": slices, "total": merged.total})
     return merged
 
 
-def _present_evaluation(made: Evaluation) -> Presentation:
-    rows: list[dict[str, object]] = [asdict(score) for score in made.slices]
-    lines = [f"Mean over {len(rows)} slices: {_scores(made.mean)}"]
-    if made.baseline is not None:
-        grey = made.baseline.threshold.grey
-        lines.append(f"Best global threshold ({grey:g}): {_scores(made.baseline.mean)}")
-        for row, score in zip(rows, made.baseline.slices, strict=True):
-            row["threshold_accuracy"] = score.accuracy
-            row["threshold_dice_solid"] = score.dice_solid
-    if made.pore_back is not None:
-        errors = [f"{name} {_number(entry['error'])}" for name, entry in made.pore_back.items()]
-        lines.append(f"Error inside: {', '.join(errors)}".replace("_", "-"))
-    return Presentation(rows=rows, lines=lines)
-
-
-@CATALOG.command("PoreSeg Evaluate", present=_present_evaluation)
+@CATALOG.command("PoreSeg Evaluate", present=presentation.evaluation)
 def evaluate(
     image: Annotated[StackLike, Param("the segmentation to score", role=Role.IMAGE, metavar="SEG")],
     truth: Annotated[
@@ -633,7 +560,7 @@ def evaluate(
         Param("where to look only: a mask image or ROIs", role=Role.IMAGE, metavar="ROI"),
     ] = None,
     json: Json = None,
-    classes: Classes = DEFAULT_CLASSES,
+    classes: ImageClasses = None,
     mask_foreground: MaskForeground = "solid",
 ) -> Evaluation:
     """Score a segmentation against the truth, slice by slice.
@@ -657,9 +584,10 @@ def evaluate(
     json
         File for the scores.
     classes
-        Names of the classes 1, 2, and so on.
+        Names of the classes 1, 2, and so on; by default those that the segmentation carries,
+        else pore and solid.
     mask_foreground
-        What 255 stands for where the truth is a mask.
+        What 255 stands for where the segmentation or the truth is a mask.
 
     Returns
     -------
@@ -672,39 +600,37 @@ def evaluate(
     ParameterError
         If shapes differ or no slice has both a segmentation and a truth.
     """
-    _check_json(json)
-    segmentation = _as_segmentation(image, "image", classes)
+    checks.check_json(json)
+    found = checks.as_segmentation(image, classes, mask_foreground)
     true = labels_from(
-        truth, segmentation, classes=classes, mask_foreground=mask_foreground, parameter="truth"
+        truth,
+        found,
+        classes=found.attrs["classes"],
+        mask_foreground=mask_foreground,
+        parameter="truth",
     )
     scored = evaluation.evaluate(
-        segmentation,
+        found,
         true,
-        _all_or(indices, segmentation),
-        probability=_like(probability, segmentation, "probability"),
-        stack=_like(stack, segmentation, "stack"),
-        region=None if roi is None else region_from(roi, segmentation),
+        None if indices is None else check_indices(indices, found),
+        probability=checks.as_probability(probability, found),
+        stack=checks.as_raw(stack, found),
+        region=None if roi is None else region_from(roi, found),
     )
     if json is not None:
-        _write_json(json, scored.as_json())
+        checks.write_json(json, scored.as_json())
     return scored
 
 
-def _present_measurement(made: Measurement) -> Presentation:
-    return Presentation(
-        rows=[asdict(entry) for entry in made.slices],
-        lines=[f"Porosity of the whole: {made.porosity:.4f}"],
-    )
-
-
-@CATALOG.command("PoreSeg Measure", present=_present_measurement)
+@CATALOG.command("PoreSeg Measure", present=presentation.measurement)
 def measure(
     image: Annotated[
         StackLike, Param("the segmentation to measure", role=Role.IMAGE, metavar="SEG")
     ],
     *,
     json: Json = None,
-    classes: Classes = DEFAULT_CLASSES,
+    classes: ImageClasses = None,
+    mask_foreground: MaskForeground = "solid",
 ) -> Measurement:
     """Measure the porosity of each slice and of the whole stack.
 
@@ -715,7 +641,10 @@ def measure(
     json
         File for ``{"slices": [{"index", "porosity", "pixels"}], "porosity"}``.
     classes
-        Names of the classes 1, 2, and so on.
+        Names of the classes 1, 2, and so on; by default those that the segmentation carries,
+        else pore and solid.
+    mask_foreground
+        What 255 stands for where the segmentation is a mask.
 
     Returns
     -------
@@ -727,165 +656,10 @@ def measure(
     ParameterError
         If the image is no segmentation.
     """
-    _check_json(json)
-    segmentation = _as_segmentation(image, "image", classes)
-    made = measurement.measure(segmentation, range(segmentation.sizes["z"]))
+    checks.check_json(json)
+    found = checks.as_segmentation(image, classes, mask_foreground)
+    made = measurement.measure(found, range(found.sizes["z"]))
     if json is not None:
         slices = [asdict(entry) for entry in made.slices]
-        _write_json(json, {"slices": slices, "porosity": made.porosity})
+        checks.write_json(json, {"slices": slices, "porosity": made.porosity})
     return made
-
-
-def _segment(stack: xr.DataArray, model: Model, indices: Sequence[int]) -> Segmentation:
-    """Predict slice by slice; the likeliest class of each pixel is its segmentation."""
-    classes = model.card.classes
-    shape = tuple(stack.sizes[axis] for axis in ("z", "y", "x"))
-    several = len(classes) > 2
-    chances = np.full((len(classes), *shape) if several else shape, np.nan, np.float32)
-    found = np.zeros(shape, np.uint8)
-    nodata = stack.attrs.get("nodata")
-    predicted = track(model.predict(stack, indices), "Segmenting", len(indices))
-    for index, chance in predicted:
-        grey = stack.isel(z=index).to_numpy().reshape(-1, *shape[1:])
-        valid = np.logical_and.reduce([valid_pixels(plane, nodata) for plane in grey])
-        found[index] = np.where(valid, chance.argmax(axis=0) + 1, 0)
-        chances[..., index, :, :] = np.where(
-            valid, chance if several else chance[SOLID - 1], np.nan
-        )
-    segmentation = make_labels(found, stack, name=f"{stack.name}-segmentation", classes=classes)
-    calibration = {key: kept for key, kept in segmentation.attrs.items() if key != "classes"}
-    probability = xr.DataArray(
-        chances,
-        dims=("class", *segmentation.dims) if several else segmentation.dims,
-        coords={**segmentation.coords, **({"class": list(classes)} if several else {})},
-        name=f"{stack.name}-probability",
-        attrs={**calibration, "display_range": (0.0, 1.0)},
-    )
-    return Segmentation(segmentation, probability)
-
-
-def _all_or(indices: tuple[int, ...] | None, stack: xr.DataArray) -> Sequence[int]:
-    return range(stack.sizes["z"]) if indices is None else check_indices(indices, stack)
-
-
-def _chosen(
-    stack: xr.DataArray,
-    indices: tuple[int, ...] | None,
-    strategy: str | None,
-    count: int | None,
-) -> tuple[int, ...] | None:
-    """The slices named, those that a strategy chooses, or None for all that hold labels."""
-    if strategy is None and count is None:
-        return indices
-    if indices is not None:
-        raise ParameterError(
-            "indices",
-            "cannot be given together with strategy and count",
-            _listed(indices),
-            "Give either the slices or how to choose them.",
-        )
-    if strategy is None or count is None:
-        raise ParameterError(
-            "strategy" if strategy is None else "count",
-            "is needed where the slices are to be chosen",
-            "left out",
-            "Give both, for example strategy=distributed count=20.",
-        )
-    return selection.select(stack.sizes["z"], strategy, count)
-
-
-def _labelled(
-    labels: xr.DataArray, stack: xr.DataArray, indices: tuple[int, ...] | None
-) -> tuple[int, ...]:
-    """The slices to train on: those named, each of which must hold labels, or all that do."""
-    holding = np.flatnonzero(labels.any(dim=("y", "x")).to_numpy()).tolist()
-    if indices is None:
-        if labels.attrs["dense"]:
-            raise ParameterError(
-                "indices",
-                "is needed where the labels are a mask",
-                "left out",
-                "A mask labels every pixel: name the slices where that is meant, as indices=0,30.",
-            )
-        return tuple(holding)
-    named = check_indices(indices, stack)
-    empty = sorted(set(named) - set(holding))
-    if empty:
-        raise ParameterError(
-            "indices",
-            "must name slices that hold labels",
-            _listed(empty),
-            f"Labels are in slices {_listed(holding[:20])}.",
-        )
-    return named
-
-
-def _as_segmentation(image: StackLike, parameter: str, classes: Sequence[str]) -> xr.DataArray:
-    stack = as_stack(image, parameter=parameter)
-    return as_labels(stack, stack, classes=classes, parameter=parameter).assign_attrs(stack.attrs)
-
-
-def _like(image: StackLike, like: xr.DataArray, parameter: str) -> xr.DataArray | None:
-    """An image that belongs to another: of the same slices, rows and columns."""
-    if image is None:
-        return None
-    array = to_dataarray(image, parameter)
-    if array.shape[-3:] != like.shape:
-        raise ParameterError(
-            parameter,
-            f"must have the shape of the segmentation, {like.shape} (z, y, x)",
-            f"shape {array.shape}",
-            "Give the images that belong together.",
-        )
-    return array
-
-
-def _check_model_file(model: Path | None) -> None:
-    if model is not None:
-        files.check_output(model, "model", suffixes=(models.SUFFIX,))
-
-
-def _check_images(**outputs: Path | None) -> None:
-    for parameter, path in outputs.items():
-        if path is not None:
-            files.check_output(path, parameter, suffixes=_TIFF)
-
-
-def _check_json(json: Path | None) -> None:
-    if json is not None:
-        files.check_output(json, "json", suffixes=(".json",))
-
-
-def _check_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ParameterError(
-            "output", "must be a folder that can be made", str(folder), f"{error.strerror}."
-        ) from error
-    files.check_output(folder / "stack.tif", "output", suffixes=_TIFF)
-
-
-def _write_json(path: Path, content: object) -> None:
-    files.write_text(path, json_text.dumps(content, indent=1) + "\n", parameter="json")
-
-
-def _listed(indices: Iterable[int]) -> str:
-    return ",".join(map(str, indices))
-
-
-def _shape(stack: xr.DataArray) -> str:
-    return " x ".join(str(stack.sizes[axis]) for axis in ("z", "y", "x"))
-
-
-def _number(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else "none" if value is None else str(value)
-
-
-def _scores(scores: dict[str, Any]) -> str:
-    shown = ("accuracy", "loss", "majority_accuracy", "dice_solid", "iou_solid")
-    return ", ".join(
-        f"{name.replace('_', ' ')} {_number(scores[name])}"
-        for name in shown
-        if scores[name] is not None
-    )

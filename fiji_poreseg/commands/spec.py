@@ -239,7 +239,7 @@ class Command(Generic[P, R]):
                 raise self._unknown(name)
         bound = {}
         for name, parameter in self.parameters.items():
-            if name in raw:
+            if name in raw and not (parameter.required and raw[name] is None):
                 bound[name] = parameter.coerce(raw[name])
             elif parameter.required:
                 raise ParameterError(

@@ -13,7 +13,7 @@ from fiji_poreseg.slices import SliceReader
 
 Channels: TypeAlias = npt.NDArray[np.float32]
 
-# Stands where there is no neighbour: no grey of a slice is normalised to this.
+# Stands where there is no neighbour: far below the greys of a slice, which lie around 0 to 1.
 MISSING = -1.0
 _OFFSETS_SLICES = (-4, -2, -1, 1, 2, 3, 4, 6, 8, 11, 14)
 

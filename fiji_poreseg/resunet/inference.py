@@ -10,9 +10,10 @@ import numpy.typing as npt
 import xarray as xr
 
 from fiji_poreseg.blocks import blend_weights, tiles
+from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.resunet.backend import tf
 from fiji_poreseg.resunet.context import channels, existing, with_reach
-from fiji_poreseg.resunet.network import from_arrays
+from fiji_poreseg.resunet.network import build
 from fiji_poreseg.slices import SliceReader, voxel_offsets
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def predict(
     trained: ResUNetModel, stack: xr.DataArray, indices: Sequence[int]
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
     """Yield (index, probabilities), float32, shape (classes, y, x), slice by slice."""
-    reader = SliceReader(stack)
+    reader = SliceReader(stack, trained.card.normalisation)
     offsets = voxel_offsets(trained.context.offsets_nm, stack, trained.card.milling)
     apply = _compiled(trained)
     multiple = 2 ** (len(trained.filters) - 1)
@@ -36,17 +37,24 @@ def predict(
         view = channels(reader, index, offsets)
         exists = existing(index, offsets, len(reader))
         whole = with_reach(view, exists, trained.context.offsets_nm)
-        yield index, _in_tiles(apply, whole, len(trained.card.classes), multiple)
+        probabilities = _in_tiles(apply, whole, len(trained.card.classes), multiple)
+        probabilities[:, ~reader[index].valid] = np.nan
+        yield index, probabilities
 
 
 def _compiled(trained: ResUNetModel) -> Predict:
     """The network as a function from one padded tile to its probabilities."""
-    network = from_arrays(
-        trained.context.channel_count(trained.card.detectors),
-        len(trained.card.classes),
-        trained.filters,
-        trained.weights,
-    )
+    channel_count = trained.context.channel_count(trained.card.detectors)
+    network = build(channel_count, len(trained.card.classes), trained.filters)
+    try:
+        network.set_weights(list(trained.weights.values()))
+    except ValueError as error:
+        raise ParameterError(
+            "model",
+            "must hold the weights of the network that it describes",
+            f"a model with others ({str(error).splitlines()[0][:80]})",
+            "The file is damaged; train it again or copy it again.",
+        ) from error
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def probabilities(batch: Any) -> Any:

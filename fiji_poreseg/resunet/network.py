@@ -67,10 +67,3 @@ def to_arrays(network: keras.Model) -> Arrays:
     """The weights as plain arrays, by a name that says their place in the network."""
     names = [f"{i:03d}.{weight.name}" for i, weight in enumerate(network.weights)]
     return dict(zip(names, network.get_weights(), strict=True))
-
-
-def from_arrays(channels: int, classes: int, filters: Sequence[int], arrays: Arrays) -> keras.Model:
-    """The network that has these weights; ValueError if they are another network's."""
-    network = build(channels, classes, filters)
-    network.set_weights(list(arrays.values()))
-    return network

@@ -48,7 +48,6 @@ class Views:
         milling: str,
     ) -> None:
         self.context = context
-        self.indices = tuple(indices)
         self._reader = reader
         self._offsets = voxel_offsets(context.offsets_nm, reader.stack, milling)
         self._labels = {
@@ -57,12 +56,14 @@ class Views:
         }
         self._views: dict[int, Channels] = {}
 
-    def __len__(self) -> int:
-        return len(self.indices)
+    def classes(self, *indices: int) -> frozenset[int]:
+        """Which classes are labelled in some slices, or in all."""
+        planes = [self._labels[index] for index in indices or self._labels]
+        return frozenset[int]().union(*(np.unique(plane).tolist() for plane in planes)) - {0}
 
-    def labelled(self) -> npt.NDArray[np.float64]:
-        """Share of the labelled pixels that each slice holds."""
-        counts = np.array([np.count_nonzero(self._labels[index]) for index in self.indices])
+    def labelled(self, indices: Sequence[int]) -> npt.NDArray[np.float64]:
+        """Share of the labelled pixels of these slices that each of them holds."""
+        counts = np.array([np.count_nonzero(self._labels[index]) for index in indices])
         return np.asarray(counts / counts.sum())
 
     def view(self, index: int) -> tuple[Channels, npt.NDArray[np.uint8]]:
@@ -83,6 +84,8 @@ class Patches(keras.utils.PyDataset):  # type: ignore[misc]
     ----------
     views
         The labelled slices.
+    indices
+        Which of them to draw from.
     size
         Side of a patch in voxels, no larger than a slice.
     batch, batches
@@ -91,11 +94,20 @@ class Patches(keras.utils.PyDataset):  # type: ignore[misc]
         Seed of the draws.
     """
 
-    def __init__(self, views: Views, size: int, batch: int, batches: int, seed: int) -> None:
+    def __init__(
+        self,
+        views: Views,
+        indices: Sequence[int],
+        size: int,
+        batch: int,
+        batches: int,
+        seed: int,
+    ) -> None:
         super().__init__(workers=1)
+        self._indices = tuple(indices)
         self._views, self._size, self._batch = views, size, batch
         self._batches, self._seed, self._epoch = batches, seed, 0
-        self._shares = views.labelled()
+        self._shares = views.labelled(indices)
 
     def __len__(self) -> int:
         return self._batches
@@ -111,7 +123,7 @@ class Patches(keras.utils.PyDataset):  # type: ignore[misc]
         return np.stack([x for x, _ in patches]), np.stack([y for _, y in patches])
 
     def _patch(self, rng: np.random.Generator) -> tuple[Channels, npt.NDArray[np.int32]]:
-        index = int(rng.choice(self._views.indices, p=self._shares))
+        index = int(rng.choice(self._indices, p=self._shares))
         view, labels = self._crop(*self._views.view(index), rng)
         view, labels = _turn(view, labels, rng)
         view = _vary(view, rng)

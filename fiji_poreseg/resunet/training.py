@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from fiji_poreseg.resunet.backend import keras, tf
 from fiji_poreseg.resunet.context import Channels, Context, with_reach
 from fiji_poreseg.resunet.network import build, to_arrays
 from fiji_poreseg.resunet.sampling import Patches, Views
-from fiji_poreseg.slices import SliceReader, warn_about_milling
+from fiji_poreseg.slices import SliceReader, training_advice, warn_about_milling
 from fiji_poreseg.stack import DEFAULT_CLASSES, check_two_classes, spacing_nm
 
 PATCH = 128
@@ -57,7 +57,7 @@ def train(
         uint8 labels on its voxels, dims ``("z", "y", "x")``; unlabelled pixels (0) count
         nothing.
     indices
-        0-based slices to train on; of three or more, some are kept as whole slices for
+        0-based slices to train on; of three or more, some are held out as whole slices for
         validation (`validation_slices`).
     classes
         Names of the classes 1, 2, and so on.
@@ -71,7 +71,8 @@ def train(
         ``"forward"`` where a larger index lies deeper, else ``"reverse"``.
     seed
         Seed of the weights, the patches and their augmentation. The same seed gives the same
-        weights on one machine, unless the safety stop struck.
+        weights on one machine, unless the safety stop struck. Python's, numpy's and
+        TensorFlow's own generators are seeded with it, too.
 
     Returns
     -------
@@ -90,27 +91,27 @@ def train(
             f"{stack.sizes['y']} x {stack.sizes['x']}",
             "Train a forest instead.",
         )
-    found = np.unique(labels.isel(z=list(indices)).to_numpy())
-    check_two_classes(found[found > 0].tolist(), labels.attrs["classes"])
-    warn_about_milling(stack, milling)
+    warn_about_milling(stack, milling, training_advice(milling))
+    context = Context.for_spacing(spacing_nm(stack)[0])
+    views = Views(SliceReader(stack), labels, indices, context, milling)
+    check_two_classes(sorted(views.classes()), classes)
+    held_out = validation_slices({index: views.classes(index) for index in indices})
     # The same seed must give the same weights: Python, numpy and TensorFlow are seeded, and
     # TensorFlow may not sum in whatever order its threads happen to finish.
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 
-    context = Context.for_spacing(spacing_nm(stack)[0])
-    held_out = validation_slices(indices)
-    views, validation = _views(stack, labels, indices, held_out, context, milling, FILTERS[network])
     filters = FILTERS[network]
     side = min(PATCH, *(_whole(stack.sizes[axis], filters) for axis in ("y", "x")))
-    patches = Patches(views, side, BATCH, min(steps, STEPS_PER_CHECK), seed)
+    trained_on = [index for index in indices if index not in held_out]
+    patches = Patches(views, trained_on, side, BATCH, min(steps, STEPS_PER_CHECK), seed)
     trained = build(context.channel_count(stack.sizes.get("c", 1)), len(classes), filters)
     trained.compile(_optimizer(steps), loss=masked_loss, metrics=[masked_accuracy])
     watch = _Watch(steps, max_minutes)
     history = trained.fit(
         patches,
         epochs=-(-steps // STEPS_PER_CHECK),
-        validation_data=validation,
+        validation_data=_validation(views, held_out, filters) if held_out else None,
         validation_batch_size=1,
         callbacks=[watch, *_early_stopping(bool(held_out))],
         verbose=0,
@@ -128,7 +129,7 @@ def train(
         hashes=model.hash_training(stack, labels, indices),
         scores={
             "steps": watch.steps,
-            "stopped_by_max_minutes": int(watch.struck),
+            "stopped_by_max_minutes": 1 if watch.struck else None,
             "validation_loss": best.get("val_loss"),
             "validation_accuracy": best.get("val_masked_accuracy"),
         },
@@ -137,13 +138,26 @@ def train(
     return ResUNetModel(card, context, filters, to_arrays(trained), tuple(rows))
 
 
-def validation_slices(indices: Sequence[int]) -> tuple[int, ...]:
-    """Which of the labelled slices are held out: evenly spaced, none of one or two slices."""
-    count = len(indices)
-    if count < 3:
+def validation_slices(classes: Mapping[int, frozenset[int]]) -> tuple[int, ...]:
+    """Which of the labelled slices are held out for validation.
+
+    Parameters
+    ----------
+    classes
+        By the slice's index, which classes are labelled in it.
+
+    Returns
+    -------
+    tuple of int
+        One slice in ten, at least one of three, evenly spaced among those in which every class
+        is labelled; none where no such slice would be left to train on.
+    """
+    every = frozenset[int]().union(*classes.values())
+    complete = [index for index, found in classes.items() if found == every]
+    held = max(1, round(len(classes) * _VALIDATION_SHARE))
+    if len(classes) < 3 or len(complete) <= held:
         return ()
-    held = max(1, round(count * _VALIDATION_SHARE))
-    return tuple(indices[(2 * i + 1) * count // (2 * held)] for i in range(held))
+    return tuple(complete[(2 * i + 1) * len(complete) // (2 * held)] for i in range(held))
 
 
 def masked_loss(truth: Any, logits: Any) -> Any:
@@ -162,29 +176,17 @@ def masked_accuracy(truth: Any, logits: Any) -> Any:
     return keras.ops.sum(right * labelled) / keras.ops.maximum(keras.ops.sum(labelled), 1)
 
 
-def _views(
-    stack: xr.DataArray,
-    labels: xr.DataArray,
-    indices: Sequence[int],
-    held_out: Sequence[int],
-    context: Context,
-    milling: str,
-    filters: Sequence[int],
-) -> tuple[Views, tuple[Channels, npt.NDArray[np.int32]] | None]:
-    """Views of the slices to train on, and the validation slices as arrays."""
-    reader = SliceReader(stack)
-    trained_on = [index for index in indices if index not in held_out]
-    views = Views(reader, labels, trained_on, context, milling)
-    if not held_out:
-        return views, None
-    validation = Views(reader, labels, held_out, context, milling)
+def _validation(
+    views: Views, held_out: Sequence[int], filters: Sequence[int]
+) -> tuple[Channels, npt.NDArray[np.int32]]:
+    """The validation slices as arrays, or what of them is labelled most where they are large."""
     inputs, truths = [], []
     for index in held_out:
-        view, truth = validation.view(index)
+        view, truth = views.view(index)
         window = _most_labelled(truth, filters)
-        inputs.append(with_reach(view[:, *window], validation.exists(index), context.offsets_nm))
+        inputs.append(with_reach(view[:, *window], views.exists(index), views.context.offsets_nm))
         truths.append(truth[window].astype(np.int32))
-    return views, (np.stack(inputs), np.stack(truths))
+    return np.stack(inputs), np.stack(truths)
 
 
 def _most_labelled(truth: npt.NDArray[np.uint8], filters: Sequence[int]) -> tuple[slice, ...]:

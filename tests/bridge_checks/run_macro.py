@@ -43,8 +43,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     finally:
-        bridge.shutdown()
         print("LAST", time.time(), flush=True)
+        bridge.shutdown()
     return 0
 
 

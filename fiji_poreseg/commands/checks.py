@@ -1,0 +1,129 @@
+"""What commands check before they start: images that belong together, files to be written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from fiji_poreseg import files
+from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.stack import DEFAULT_CLASSES, as_labels, as_stack, check_indices, to_dataarray
+
+_TIFF = (".tif", ".tiff")
+
+
+def as_segmentation(
+    image: object, classes: Sequence[str] | None, mask_foreground: str = "solid"
+) -> xr.DataArray:
+    """A segmentation, its classes named: by `classes`, else by itself, else pore and solid."""
+    found = to_dataarray(image)
+    named = classes or found.attrs.get("classes") or DEFAULT_CLASSES
+    labels = as_labels(
+        found, found, classes=named, mask_foreground=mask_foreground, parameter="image"
+    )
+    return labels.assign_attrs(found.attrs | {"classes": tuple(named)}).rename(found.name)
+
+
+def as_probability(image: object, segmentation: xr.DataArray) -> xr.DataArray | None:
+    """The probability that belongs to a segmentation: P(solid), or one image per class."""
+    if image is None:
+        return None
+    if isinstance(image, xr.DataArray) and "class" in image.dims:
+        image = image.rename({"class": "c"})
+    probability = to_dataarray(image, "probability")
+    _check_shape(probability, segmentation, "probability")
+    classes = segmentation.attrs["classes"]
+    expected = len(classes) if len(classes) > 2 else 1
+    found = probability.sizes.get("c", 1)
+    if found != expected:
+        raise ParameterError(
+            "probability",
+            f"must have {expected} channel(s), for the classes {', '.join(classes)}",
+            f"{found}",
+            "Give the probability that segment wrote beside this segmentation.",
+        )
+    values = probability.to_numpy()
+    if values.dtype.kind != "f" or np.nanmin(values) < 0 or np.nanmax(values) > 1:
+        raise ParameterError(
+            "probability",
+            "must hold numbers from 0 to 1 (32 bit)",
+            f"{values.dtype} from {np.nanmin(values):g} to {np.nanmax(values):g}",
+            "Give the probability that segment wrote, not one converted to 8 bit.",
+        )
+    return probability if expected > 1 or "c" not in probability.dims else probability.isel(c=0)
+
+
+def as_raw(image: object, segmentation: xr.DataArray) -> xr.DataArray | None:
+    """The raw stack that belongs to a segmentation; of several detectors the first."""
+    if image is None:
+        return None
+    stack = as_stack(image, parameter="stack")
+    _check_shape(stack, segmentation, "stack")
+    return stack.isel(c=0) if "c" in stack.dims else stack
+
+
+def _check_shape(image: xr.DataArray, like: xr.DataArray, parameter: str) -> None:
+    if image.shape[-3:] != like.shape:
+        raise ParameterError(
+            parameter,
+            f"must have the shape of the segmentation, {like.shape} (z, y, x)",
+            f"shape {image.shape}",
+            "Give the images that belong together.",
+        )
+
+
+def all_or(indices: tuple[int, ...] | None, stack: xr.DataArray) -> Sequence[int]:
+    """The slices named, checked, or all."""
+    return range(stack.sizes["z"]) if indices is None else check_indices(indices, stack)
+
+
+def check_model_file(model: Path | None, suffix: str) -> None:
+    """Refuse a model file that could not be written, before anything is trained."""
+    if model is not None:
+        files.check_output(model, "model", suffixes=(suffix,))
+
+
+def check_images(**outputs: Path | None) -> None:
+    """Refuse images that could not be written, or would overwrite each other."""
+    taken: dict[Path, str] = {}
+    for parameter, path in outputs.items():
+        if path is None:
+            continue
+        files.check_output(path, parameter, suffixes=_TIFF)
+        if path.resolve() in taken:
+            raise ParameterError(
+                parameter,
+                f"must be another file than `{taken[path.resolve()]}`",
+                str(path),
+                "Choose another name.",
+            )
+        taken[path.resolve()] = parameter
+
+
+def check_json(path: Path | None) -> None:
+    """Refuse a JSON file that could not be written."""
+    if path is not None:
+        files.check_output(path, "json", suffixes=(".json",))
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder that images are to be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ParameterError(
+            "output",
+            f"must be a folder that can be made ({error.strerror or error})",
+            str(folder),
+            "Choose a folder in a place where you may write.",
+        ) from error
+    files.check_output(folder / "stack.tif", "output", suffixes=_TIFF)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write figures, whole or not at all."""
+    files.write_text(path, json.dumps(content, indent=1) + "\n", parameter="json")

@@ -1,0 +1,114 @@
+"""What a surface shows of each command's result: images, a table, a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+
+import xarray as xr
+
+from fiji_poreseg.commands.spec import Presentation
+from fiji_poreseg.correction import Correction
+from fiji_poreseg.evaluation import Evaluation
+from fiji_poreseg.measurement import Measurement
+from fiji_poreseg.model import Model
+from fiji_poreseg.phantoms import Phantom
+from fiji_poreseg.segmentation import Segmentation
+from fiji_poreseg.stack import PORE
+
+_SCORES = ("accuracy", "loss", "majority_accuracy", "dice_solid", "iou_solid")
+
+
+def phantom(made: Phantom) -> Presentation:
+    """Both images, the stack in front."""
+    porosity = float((made.truth == PORE).mean())
+    return Presentation(
+        images={"phantom-truth": made.truth, "phantom": made.stack},
+        lines=[f"Phantom of {_shape(made.stack)} voxels, porosity {porosity:.4f}"],
+    )
+
+
+def model(trained: Model) -> Presentation:
+    """A line: what it was trained on, and what was measured meanwhile."""
+    card = trained.card
+    scores = [
+        f"{name.replace('_', ' ')} {_number(value)}"
+        for name, value in card.scores.items()
+        if value is not None
+    ]
+    return Presentation(
+        lines=[f"Trained on slices {listed(card.training_indices)}: {', '.join(scores)}"]
+    )
+
+
+def indices(chosen: tuple[int, ...]) -> Presentation:
+    """The indices, comma separated for a shell, and in a table for a macro."""
+    return Presentation(
+        rows=[{"index": index, "slice": index + 1} for index in chosen], numbers=listed(chosen)
+    )
+
+
+def segmentation(made: Segmentation) -> Presentation:
+    """Both images, the segmentation in front."""
+    return Presentation(
+        images={"probability": made.probability, "segmentation": made.segmentation},
+        lines=[f"{made.segmentation.name}: {_shape(made.segmentation)} voxels"],
+    )
+
+
+def correction(made: Correction) -> Presentation:
+    """The corrected segmentation, and a row for each slice that was corrected."""
+    total = made.total
+    return Presentation(
+        images={"corrected": made.segmentation},
+        rows=[asdict(change) for change in made.changes],
+        lines=[
+            f"Corrected {len(made.changes)} slices: {total['pore_to_solid']} pixels from pore to "
+            f"solid, {total['solid_to_pore']} from solid to pore"
+        ],
+    )
+
+
+def evaluation(made: Evaluation) -> Presentation:
+    """A row for each slice, the best global threshold's scores beside, and the means."""
+    rows: list[dict[str, object]] = [asdict(score) for score in made.slices]
+    lines = [f"Mean over {len(rows)} slices: {_scores(made.mean)}"]
+    if made.baseline is not None:
+        grey = made.baseline.threshold.grey
+        lines.append(f"Best global threshold ({grey:g}): {_scores(made.baseline.mean)}")
+        for row, score in zip(rows, made.baseline.slices, strict=True):
+            row["threshold_accuracy"] = score.accuracy
+            row["threshold_dice_solid"] = score.dice_solid
+    if made.pore_back is not None:
+        errors = [f"{name} {_number(entry['error'])}" for name, entry in made.pore_back.items()]
+        lines.append(f"Error inside: {', '.join(errors)}".replace("_", "-"))
+    return Presentation(rows=rows, lines=lines)
+
+
+def measurement(made: Measurement) -> Presentation:
+    """A row for each slice, and the whole."""
+    return Presentation(
+        rows=[asdict(entry) for entry in made.slices],
+        lines=[f"Porosity of the whole: {made.porosity:.4f}"],
+    )
+
+
+def listed(numbers: Iterable[int]) -> str:
+    """Numbers with commas between them."""
+    return ",".join(map(str, numbers))
+
+
+def _shape(stack: xr.DataArray) -> str:
+    return " x ".join(str(stack.sizes[axis]) for axis in ("z", "y", "x"))
+
+
+def _number(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def _scores(scores: Mapping[str, object]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {_number(scores[name])}"
+        for name in _SCORES
+        if scores[name] is not None
+    )
