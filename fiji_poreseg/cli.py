@@ -158,7 +158,7 @@ def terminal_progress() -> Iterator[None]:
 
 
 class _Bars:
-    """One bar at a time: a new description begins a new bar."""
+    """One bar at a time, gone when it is full: what a macro prints then stands on its own line."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -167,12 +167,21 @@ class _Bars:
 
     def update(self, description: str, done: int, total: int) -> None:
         """Move the bar."""
-        if self._task is None or description != self._description:
+        if self._task is not None and description != self._description:
+            self._remove(self._task)
+        if done >= total:
             if self._task is not None:
-                self._progress.remove_task(self._task)
+                self._remove(self._task)
+            return
+        if self._task is None:
             self._task = self._progress.add_task(description, total=total)
             self._description = description
         self._progress.update(self._task, completed=done, total=total)
+
+    def _remove(self, task: TaskID) -> None:
+        self._progress.remove_task(task)
+        self._progress.refresh()
+        self._task = None
 
 
 @contextmanager
