@@ -23,19 +23,20 @@ from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
-import numpy.typing as npt
 import tifffile
 import xarray as xr
 
 from fiji_poreseg.colours import LABEL_COLOURS
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.stack import (
-    NM_PER_UNIT,
     Spacing,
     make_stack,
+    nm_per,
     register_converter,
+    shown_range,
     slice_labels_of,
     spacing_nm,
+    tidy,
 )
 
 PathLike = str | os.PathLike[str]
@@ -454,7 +455,7 @@ def _imagej_spacing(page: Any, imagej: dict[str, Any], unit: str) -> Spacing | N
     pixels = [_resolution(page, name) for name in ("YResolution", "XResolution")]
     # ImageJ leaves yunit and zunit out where they are the same, and spacing where it is 1.
     units = [_unescape(str(imagej.get(name, unit))) for name in ("zunit", "yunit")] + [unit]
-    factors = [_nm_per(name) for name in units]
+    factors = [nm_per(name) for name in units]
     if 0 in pixels or None in factors:
         return None
     steps = (abs(float(imagej.get("spacing", 1))), 1 / pixels[0], 1 / pixels[1])
@@ -462,11 +463,7 @@ def _imagej_spacing(page: Any, imagej: dict[str, Any], unit: str) -> Spacing | N
 
 
 def _product(steps: Iterable[float], factors: Iterable[float | None]) -> Spacing | None:
-    z, y, x = (
-        # 12 digits: the file's fractions and the factor must not turn 20 into 20.000000000000004.
-        float(f"{step * (factor or 0):.12g}")
-        for step, factor in zip(steps, factors, strict=True)
-    )
+    z, y, x = (tidy(step * (factor or 0)) for step, factor in zip(steps, factors, strict=True))
     return (z, y, x) if min(z, y, x) > 0 and max(z, y, x) < np.inf else None
 
 
@@ -474,11 +471,6 @@ def _resolution(page: Any, name: str) -> float:
     """Pixels per unit, 0 where the file does not say."""
     numerator, denominator = page.tags.valueof(name, (0, 1))
     return float(numerator / denominator) if denominator else 0.0
-
-
-def _nm_per(unit: str) -> float | None:
-    # ImageJ itself takes a bare A for Å.
-    return 0.1 if unit == "A" else NM_PER_UNIT.get(unit.lower())
 
 
 def _is_inverting(page: Any, imagej: dict[str, Any]) -> bool:
@@ -496,7 +488,7 @@ def _ome_metadata(tiff: Any) -> _Metadata:
     # A single slice has no PhysicalSizeZ; it is as thick as its pixels are wide.
     sizes[0] = sizes[0] or sizes[2]
     units = [str(pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "ZYX"]
-    factors = [_nm_per(unit) for unit in units]
+    factors = [nm_per(unit) for unit in units]
     if 0 in sizes or None in factors:
         return _Metadata(None, (), {"inverting_lut": False})
     attrs = {"inverting_lut": False, "source_unit": units[2]}
@@ -537,7 +529,7 @@ def _write_header(part: Path, image: xr.DataArray, dtype: np.dtype[Any]) -> int:
                 "axes": "ZYX" if image.ndim == 3 else "ZCYX",
                 "unit": _escape(unit),
                 "spacing": step[0],
-                **_display_range(image, dtype, channels, is_labels),
+                **_display_range(image, channels),
                 **_texts(image, channels),
             },
         )
@@ -556,37 +548,22 @@ def _file_spacing(image: xr.DataArray) -> tuple[Spacing, str]:
     if image.attrs.get("unit", "nm") == "pixel":
         return (1.0, 1.0, 1.0), "pixel"
     unit = str(image.attrs.get("source_unit", "nm"))
-    factor = _nm_per(unit)
+    factor = nm_per(unit)
     if factor is None:
         unit, factor = "nm", 1.0
-    z, y, x = (float(f"{step / factor:.12g}") for step in spacing_nm(image))
+    z, y, x = (tidy(step / factor) for step in spacing_nm(image))
     return (z, y, x), unit
 
 
-def _display_range(
-    image: xr.DataArray, dtype: np.dtype[Any], channels: int, is_labels: bool
-) -> dict[str, Any]:
-    if is_labels:
-        # The colours are those of the values 0 to 255; another range would stretch the table.
-        return {"min": 0.0, "max": 255.0}
-    given = image.attrs.get("display_range")
+def _display_range(image: xr.DataArray, channels: int) -> dict[str, Any]:
     # A lazy image is computed once, while it is written; ImageJ then scales it by itself.
-    if given is None and dtype != np.uint8 and isinstance(image.data, np.ndarray):
-        given = _full_range(image.data)
+    given = shown_range(image, look=isinstance(image.data, np.ndarray))
     if given is None:
         return {}
-    low, high = (float(limit) for limit in given)
+    low, high = given
     if channels > 1:
         return {"Ranges": (low, high) * channels}
     return {"min": low, "max": high}
-
-
-def _full_range(values: npt.NDArray[Any]) -> tuple[float, float] | None:
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite((low, high)).all():
-        return None
-    is_probability = values.dtype.kind == "f" and low >= 0 and high <= 1
-    return (0.0, 1.0) if is_probability else (low, high)
 
 
 def _texts(image: xr.DataArray, channels: int) -> dict[str, Any]:

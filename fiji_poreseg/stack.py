@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +21,11 @@ from skimage.segmentation import clear_border
 from fiji_poreseg.errors import ParameterError, PoreSegWarning
 
 Spacing: TypeAlias = tuple[float, float, float]
-MaskForeground: TypeAlias = Literal["solid", "pore"]
 
 UNLABELLED, PORE, SOLID = 0, 1, 2
 DEFAULT_CLASSES = ("pore", "solid")
 DEFAULT_SPACING_NM: Spacing = (10.0, 10.0, 10.0)
-NM_PER_UNIT = {
+_NM_PER_UNIT = {
     "nm": 1.0,
     "nanometer": 1.0,
     "nanometre": 1.0,
@@ -154,6 +153,11 @@ def make_labels(
         Title; the stack's name by default.
     classes
         Names of the classes 1, 2, and so on.
+
+    Returns
+    -------
+    xarray.DataArray
+        uint8, dims ``("z", "y", "x")``, ``attrs["classes"]`` set.
     """
     grid = like.isel(c=0, drop=True) if "c" in like.dims else like
     coords: dict[str, Any] = {axis: grid[axis] for axis in _AXES}
@@ -329,8 +333,7 @@ def _from_dataarray(array: xr.DataArray, parameter: str) -> xr.DataArray:
     if names is not None:
         array = array.assign_coords({_SLICE_LABEL: _label_coordinate(names)})
     if unit not in ("nm", "pixel"):
-        scale = NM_PER_UNIT[unit.lower()]
-        array = array.assign_coords({axis: _scaled(array[axis], scale) for axis in present})
+        array = array.assign_coords({axis: _in_nm(array[axis], unit) for axis in present})
         array = array.assign_attrs(source_unit=unit)
         unit = "nm"
     spacing = spacing_nm(array, parameter)
@@ -343,23 +346,38 @@ def _from_dataarray(array: xr.DataArray, parameter: str) -> xr.DataArray:
 
 
 def _known_unit(array: xr.DataArray, parameter: str) -> str:
-    """The unit of an array's coordinates: nm if it has none, a key of `NM_PER_UNIT`, or pixel."""
+    """The unit of an array's coordinates: nm if it has none, another known one, or pixel."""
     unit = str(array.attrs.get("unit") or "nm").strip()
     if unit.lower() in ("pixel", "pixels"):
         return "pixel"
-    if unit.lower() not in NM_PER_UNIT:
+    if nm_per(unit) is None:
         raise ParameterError(
             parameter,
-            f"must have coordinates in a known unit ({', '.join(NM_PER_UNIT)})",
+            f"must have coordinates in a known unit ({', '.join(_NM_PER_UNIT)})",
             f'attrs["unit"] = "{unit}"',
             'Convert its coordinates to nm and set attrs["unit"] = "nm".',
         )
     return unit
 
 
-def _scaled(coordinate: xr.DataArray, scale: float) -> npt.NDArray[np.float64]:
-    # 12 digits: 0.02 µm must not become 20.000000000000004 nm.
-    return np.array([float(f"{value * scale:.12g}") for value in coordinate.to_numpy()])
+def _in_nm(coordinate: xr.DataArray, unit: str) -> npt.NDArray[np.float64]:
+    scale = nm_per(unit) or 1.0
+    return np.array([tidy(value * scale) for value in coordinate.to_numpy()])
+
+
+def nm_per(unit: str) -> float | None:
+    """How many nm a unit of length is long, in any way that ImageJ writes it; None if unknown."""
+    name = unit.strip()
+    # ImageJ itself takes a bare A for Å.
+    return 0.1 if name == "A" else _NM_PER_UNIT.get(name.lower())
+
+
+def tidy(length: float) -> float:
+    """Drop the last digits, in which converting leaves noise: 0.02 µm are 20 nm, not 20 and a bit.
+
+    Twelve digits stay; a negative zero becomes zero.
+    """
+    return float(f"{length:.12g}") + 0.0
 
 
 def spacing_nm(stack: xr.DataArray, parameter: str = "image") -> Spacing:
@@ -389,6 +407,41 @@ def _step(stack: xr.DataArray, axis: str, fallback: float, parameter: str) -> fl
             "Give the whole stack and name the slices as indices.",
         )
     return abs(float(steps[0]))
+
+
+def shown_range(stack: xr.DataArray, *, look: bool = True) -> tuple[float, float] | None:
+    """Which grey values ImageJ is to show as black and as white.
+
+    Parameters
+    ----------
+    stack
+        A stack, labels or a probability.
+    look
+        Whether its values may be read to find out.
+
+    Returns
+    -------
+    tuple of float or None
+        ``attrs["display_range"]`` if it has one; 0 to 255 for labels, whose colours another
+        range would stretch, and for other 8-bit images; 0 to 1 for floating point within it;
+        else the lowest and the highest finite value. None where that would take a look.
+    """
+    is_labels = stack.dtype == np.uint8 and "classes" in stack.attrs
+    given = None if is_labels else stack.attrs.get("display_range")
+    if given is not None:
+        return float(given[0]), float(given[1])
+    if stack.dtype == np.uint8:
+        return 0.0, 255.0
+    limits = [
+        (float(finite.min()), float(finite.max()))
+        for block in (_depth_blocks(stack) if look else ())
+        for values in [stack.isel(z=block).to_numpy()]
+        if (finite := values[np.isfinite(values)]).size
+    ]
+    if not limits:
+        return None
+    low, high = min(low for low, _ in limits), max(high for _, high in limits)
+    return (0.0, 1.0) if stack.dtype.kind == "f" and low >= 0 and high <= 1 else (low, high)
 
 
 def with_spacing(stack: xr.DataArray, spacing: Spacing) -> xr.DataArray:

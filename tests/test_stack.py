@@ -11,6 +11,7 @@ import fiji_poreseg as fp
 from fiji_poreseg.stack import (
     as_labels,
     make_labels,
+    shown_range,
     slice_labels_of,
     spacing_nm,
     valid_pixels,
@@ -216,6 +217,22 @@ class TestLabels:
         mask = np.where(GREY > 60, 255, 0).astype(np.uint8)
         with pytest.raises(fp.ParameterError, match="must be a label image"):
             as_labels(mask, self.stack, allow_mask=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "attrs", "expected"),
+    [
+        (GREY, {}, (0, 255)),
+        (GREY, {"classes": ("pore", "solid"), "display_range": (0, 2)}, (0, 255)),
+        (GREY.astype(np.uint16) * 300, {}, (0, 35700)),
+        (GREY.astype(np.uint16), {"display_range": (10, 20)}, (10, 20)),
+        (np.where(GREY > 60, 0.5, np.nan).astype(np.float32), {}, (0, 1)),
+        (np.where(GREY > 60, -5, np.inf).astype(np.float32), {}, (-5, -5)),
+        (np.full_like(GREY, np.nan, dtype=np.float32), {}, None),
+    ],
+)
+def test_what_is_shown_as_black_and_as_white(values, attrs, expected):
+    assert shown_range(fp.make_stack(values, (10, 10, 10), attrs=attrs)) == expected
 
 
 def test_no_data_is_what_touches_the_border():

@@ -17,12 +17,14 @@ from fiji_poreseg.colours import LABEL_COLOURS
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.stack import (
     DEFAULT_SPACING_NM,
-    NM_PER_UNIT,
     Spacing,
     make_stack,
+    nm_per,
     register_converter,
+    shown_range,
     slice_labels_of,
     spacing_nm,
+    tidy,
 )
 
 _CLASSES_PROPERTY = "poreseg_classes"
@@ -102,7 +104,7 @@ def to_imageplus(stack: xr.DataArray) -> Any:
     image.setDimensions(count, slices, 1)
     image.setOpenAsHyperStack(count > 1)
     _set_calibration(image, channels)
-    _set_looks(image, channels, stack.attrs)
+    _set_looks(image, channels)
     return image
 
 
@@ -146,12 +148,12 @@ def _buffer(array: npt.NDArray[Any], kind: _Kind) -> Any:
 def _set_calibration(image: Any, stack: xr.DataArray) -> None:
     calibration = image.getCalibration()
     unit, size = _unit_of(stack)
-    steps = [_tidy(step / size) for step in spacing_nm(stack)]
+    steps = [tidy(step / size) for step in spacing_nm(stack)]
     calibration.pixelDepth, calibration.pixelHeight, calibration.pixelWidth = steps
     calibration.setUnit(unit)
     starts = [float(stack[axis][0]) if axis in stack.coords else 0.0 for axis in ("z", "y", "x")]
     # ImageJ's origin is the pixel that lies at 0.
-    origin = [_tidy(0.0 - start / size / step) for start, step in zip(starts, steps, strict=True)]
+    origin = [tidy(0.0 - start / size / step) for start, step in zip(starts, steps, strict=True)]
     calibration.zOrigin, calibration.yOrigin, calibration.xOrigin = origin
 
 
@@ -160,16 +162,12 @@ def _unit_of(stack: xr.DataArray) -> tuple[str, float]:
     if stack.attrs.get("unit", "nm") != "nm":
         return "pixel", DEFAULT_SPACING_NM[0]
     unit = str(stack.attrs.get("source_unit") or "nm")
-    size = NM_PER_UNIT.get(unit.strip().lower())
+    size = nm_per(unit)
     return (unit, size) if size else ("nm", 1.0)
 
 
-def _tidy(value: float) -> float:
-    """Drop the last digits, in which converting between units leaves noise."""
-    return float(f"{value:.12g}") + 0.0
-
-
-def _set_looks(image: Any, channels: xr.DataArray, attrs: dict[Any, Any]) -> None:
+def _set_looks(image: Any, channels: xr.DataArray) -> None:
+    attrs = channels.attrs
     if attrs.get("imagej_info"):
         image.setProperty("Info", attrs["imagej_info"])
     if attrs.get("classes"):
@@ -177,8 +175,9 @@ def _set_looks(image: Any, channels: xr.DataArray, attrs: dict[Any, Any]) -> Non
         image.setLut(_label_table())
     elif attrs.get("inverting_lut"):
         _invert_table(image)
-    low, high = attrs.get("display_range") or _default_range(channels, attrs)
-    image.setDisplayRange(float(low), float(high))
+    limits = shown_range(channels)
+    if limits is not None:
+        image.setDisplayRange(*limits)
 
 
 def _label_table() -> Any:
@@ -193,20 +192,6 @@ def _invert_table(image: Any) -> None:
     processor.invertLut()
     if image.getStackSize() > 1:
         image.getStack().setColorModel(processor.getColorModel())
-
-
-def _default_range(channels: xr.DataArray, attrs: dict[Any, Any]) -> tuple[float, float]:
-    """Choose what to show as black and as white where the stack does not say."""
-    if attrs.get("classes"):
-        return 0.0, 255.0
-    if channels.dtype == np.uint8:
-        return 0.0, 255.0
-    planes = channels.data.reshape(-1, *channels.shape[2:])
-    lows, highs = zip(*((np.min(plane), np.max(plane)) for plane in planes), strict=True)
-    low, high = float(min(lows)), float(max(highs))
-    if channels.dtype == np.float32 and low >= 0 and high <= 1:
-        return 0.0, 1.0
-    return low, high
 
 
 def to_xarray(image: Any, *, parameter: str = "image") -> xr.DataArray:
@@ -293,7 +278,7 @@ def _read_calibration(image: Any) -> tuple[Spacing, Spacing, dict[str, str]]:
     """Voxel size and position in nm, and what to remember of the unit."""
     calibration = image.getCalibration()
     unit = str(calibration.getUnit() or "pixel")
-    size = NM_PER_UNIT.get(unit.strip().lower())
+    size = nm_per(unit)
     steps = [
         float(step)
         for step in (calibration.pixelDepth, calibration.pixelHeight, calibration.pixelWidth)
@@ -302,11 +287,11 @@ def _read_calibration(image: Any) -> tuple[Spacing, Spacing, dict[str, str]]:
     if not scaled or (size is None and not unit.startswith("pixel")):
         # A unit such as inch is what a scanner's driver wrote, not a voxel size.
         steps, size = [1.0, 1.0, 1.0], None
-    spacing = _triple(_tidy(step * (size or DEFAULT_SPACING_NM[0])) for step in steps)
+    spacing = _triple(tidy(step * (size or DEFAULT_SPACING_NM[0])) for step in steps)
     pixels = [
         float(start) for start in (calibration.zOrigin, calibration.yOrigin, calibration.xOrigin)
     ]
-    origin = _triple(_tidy(-start * step) for start, step in zip(pixels, spacing, strict=True))
+    origin = _triple(tidy(-start * step) for start, step in zip(pixels, spacing, strict=True))
     return spacing, origin, {"unit": "nm" if size else "pixel", "source_unit": unit}
 
 
