@@ -26,12 +26,7 @@ from fiji_poreseg import model
 from fiji_poreseg.features import FeatureBank, FeatureReader, Features
 from fiji_poreseg.model import Arrays, Card
 from fiji_poreseg.progress import report, track
-from fiji_poreseg.slices import (
-    TURN_IT_ROUND,
-    training_advice,
-    warn_about_milling,
-    warn_about_spacing,
-)
+from fiji_poreseg.slices import training_advice, warn_about_milling
 from fiji_poreseg.stack import DEFAULT_CLASSES, check_two_classes, spacing_nm
 
 KIND = "forest"
@@ -78,9 +73,7 @@ class ForestModel:
         tuple
             The index and float32 probabilities of shape (classes, y, x); NaN without data.
         """
-        model.check_detectors(self.card, stack)
-        warn_about_spacing(self.card.spacing_nm, stack)
-        warn_about_milling(stack, self.card.milling, TURN_IT_ROUND)
+        model.check_fits(self.card, stack)
         reader = FeatureReader(stack, self.bank, self.card.milling, self.card.normalisation)
         # Each slice goes through the trees on one thread: sums of probabilities then have one
         # order, and results are the same to the bit, however many threads there are.
@@ -164,16 +157,15 @@ def train(
     reader = FeatureReader(stack, bank, milling)
     x, y = _draw(reader, labels, indices, pixels, np.random.default_rng(seed))
     classifier = _fit(x, y, trees, seed)
-    card = Card(
-        classes=tuple(classes),
-        spacing_nm=spacing_nm(stack),
-        detectors=reader.slices.detectors,
+    card = model.describe(
+        stack,
+        labels,
+        indices,
+        classes=classes,
         milling=milling,
-        training_indices=tuple(indices),
         seed=seed,
-        hashes=model.hash_training(stack, labels, indices),
         scores={"out_of_bag_accuracy": _out_of_bag(classifier), "pixels": len(y)},
-        versions=model.package_versions("scikit-learn"),
+        packages=("scikit-learn",),
     )
     return ForestModel(card, bank, classifier)
 
@@ -331,6 +323,8 @@ def _read(card: Card, settings: Mapping[str, Any], arrays: Arrays) -> ForestMode
     bank = FeatureBank.from_settings(settings["bank"])
     features = len(bank.names(card.detectors))
     classes = np.array(settings["classes_found"], np.uint8)
+    if not ((classes >= 1) & (classes <= len(card.classes))).all():
+        raise ValueError("the trees know a class that the model does not name")
     return ForestModel(card, bank, _from_arrays(arrays, classes, features))
 
 

@@ -19,8 +19,8 @@ import xarray as xr
 
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.files import DAMAGE_ERRORS, check_output, replacing
-from fiji_poreseg.slices import PERCENTILES
-from fiji_poreseg.stack import Spacing
+from fiji_poreseg.slices import PERCENTILES, warn_about_milling, warn_about_spacing
+from fiji_poreseg.stack import Spacing, spacing_nm
 
 FORMAT_VERSION = 1
 SUFFIX = ".poreseg"
@@ -229,8 +229,19 @@ def _read_arrays(archive: zipfile.ZipFile) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def check_detectors(card: Card, stack: xr.DataArray) -> None:
-    """Refuse a stack with another number of detectors than the model was trained on."""
+def check_fits(card: Card, stack: xr.DataArray) -> None:
+    """Find out whether a model can be applied to a stack.
+
+    Raises
+    ------
+    ParameterError
+        If the stack has another number of detectors than the model was trained on.
+
+    Warns
+    -----
+    PoreSegWarning
+        If its voxels differ by more than 1.5x, or it looks milled the other way.
+    """
     found = stack.sizes.get("c", 1)
     if found != card.detectors:
         raise ParameterError(
@@ -239,21 +250,52 @@ def check_detectors(card: Card, stack: xr.DataArray) -> None:
             f"{stack.name} with {found}",
             "Choose the channels in ImageJ (Image > Color > Arrange Channels), or another model.",
         )
+    warn_about_spacing(card.spacing_nm, stack)
+    turn = "If so, turn the stack round (Image > Transform > Flip Z in ImageJ)."
+    warn_about_milling(stack, card.milling, turn)
 
 
-def hash_training(
-    stack: xr.DataArray, labels: xr.DataArray, indices: Sequence[int]
-) -> dict[str, str]:
-    """SHA-256 of the grey values and of the labels of the training slices."""
-    hashes = {"image": hashlib.sha256(), "labels": hashlib.sha256()}
+def describe(
+    stack: xr.DataArray,
+    labels: xr.DataArray,
+    indices: Sequence[int],
+    *,
+    classes: Sequence[str],
+    milling: str,
+    seed: int,
+    scores: Mapping[str, float | int | None],
+    packages: Sequence[str],
+) -> Card:
+    """Write the card of a model that was just trained.
+
+    Parameters
+    ----------
+    stack, labels, indices
+        What it was trained on, to be hashed.
+    classes, milling, seed, scores
+        See `Card`.
+    packages
+        The packages that trained it, whose versions are kept.
+    """
+    return Card(
+        classes=tuple(classes),
+        spacing_nm=spacing_nm(stack),
+        detectors=int(stack.sizes.get("c", 1)),
+        milling=milling,
+        training_indices=tuple(indices),
+        seed=seed,
+        hashes={"image": _hash(stack, indices), "labels": _hash(labels, indices)},
+        scores=scores,
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("fiji-poreseg", "numpy", *packages)},
+        },
+    )
+
+
+def _hash(image: xr.DataArray, indices: Sequence[int]) -> str:
+    """SHA-256 of the values of some slices."""
+    digest = hashlib.sha256()
     for index in indices:
-        hashes["image"].update(np.ascontiguousarray(stack.isel(z=index).data).tobytes())
-        hashes["labels"].update(np.ascontiguousarray(labels.isel(z=index).data).tobytes())
-    return {name: value.hexdigest() for name, value in hashes.items()}
-
-
-def package_versions(*packages: str) -> dict[str, str]:
-    """Versions of Python, of this package and of the named ones."""
-    return {"python": platform.python_version()} | {
-        package: version(package) for package in ("fiji-poreseg", "numpy", *packages)
-    }
+        digest.update(np.ascontiguousarray(image.isel(z=index).data).tobytes())
+    return digest.hexdigest()

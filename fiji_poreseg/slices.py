@@ -26,7 +26,6 @@ PERCENTILES = (2.0, 98.0)
 _FAR_SPACING = 1.5
 # To tell the direction of milling: how many pairs of slices, and how much of each, in voxels.
 _PAIRS, _LOOKED_AT = 24, 256
-TURN_IT_ROUND = "If so, turn the stack round (Image > Transform > Flip Z in ImageJ)."
 
 
 class Slice(NamedTuple):

@@ -325,6 +325,16 @@ class TestModelFile:
         with pytest.raises(fp.ParameterError, match="must hold the weights of the network"):
             fp.segment(phantom.stack, model=path)
 
+    def test_whose_classes_have_no_name_is_refused(self, path):
+        def unnamed(entries):
+            described = json.loads(entries["model.json"])
+            described["settings"]["classes_found"] = [1, 9]
+            return entries | {"model.json": json.dumps(described)}
+
+        self.rewritten(path, unnamed)
+        with pytest.raises(fp.ParameterError, match="a class that the model does not name"):
+            fp.load(path)
+
     def test_whose_trees_lead_nowhere_is_refused(self, path):
         import io
 

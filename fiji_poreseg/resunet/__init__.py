@@ -18,7 +18,6 @@ import xarray as xr
 from fiji_poreseg import model
 from fiji_poreseg.model import Arrays, Card
 from fiji_poreseg.resunet.context import Context
-from fiji_poreseg.slices import TURN_IT_ROUND, warn_about_milling, warn_about_spacing
 
 KIND = "resunet"
 # Multiples of 16: on AVX-512, the gradient of a convolution with another number of filters takes
@@ -73,9 +72,7 @@ class ResUNetModel:
         """
         from fiji_poreseg.resunet.inference import predict
 
-        model.check_detectors(self.card, stack)
-        warn_about_spacing(self.card.spacing_nm, stack)
-        warn_about_milling(stack, self.card.milling, TURN_IT_ROUND)
+        model.check_fits(self.card, stack)
         yield from predict(self, stack, indices)
 
     def save(self, path: str | Path) -> None:

@@ -13,7 +13,6 @@ import xarray as xr
 from fiji_poreseg import model
 from fiji_poreseg.blocks import tiles
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.model import Card
 from fiji_poreseg.progress import report
 from fiji_poreseg.resunet import FILTERS, ResUNetModel
 from fiji_poreseg.resunet.backend import keras, tf
@@ -119,21 +118,20 @@ def train(
     ).history
     rows = [{k: float(v[i]) for k, v in history.items()} for i in range(len(history["loss"]))]
     best = min(rows, key=lambda row: row.get("val_loss", -1.0))
-    card = Card(
-        classes=tuple(classes),
-        spacing_nm=spacing_nm(stack),
-        detectors=int(stack.sizes.get("c", 1)),
+    card = model.describe(
+        stack,
+        labels,
+        indices,
+        classes=classes,
         milling=milling,
-        training_indices=tuple(indices),
         seed=seed,
-        hashes=model.hash_training(stack, labels, indices),
         scores={
             "steps": watch.steps,
             "stopped_by_max_minutes": 1 if watch.struck else None,
             "validation_loss": best.get("val_loss"),
             "validation_accuracy": best.get("val_masked_accuracy"),
         },
-        versions=model.package_versions("keras", "tensorflow"),
+        packages=("keras", "tensorflow"),
     )
     return ResUNetModel(card, context, filters, to_arrays(trained), tuple(rows))
 
