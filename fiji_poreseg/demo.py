@@ -66,6 +66,8 @@ def run(folder: Path, slices: int, size: int, *, steps: int, seed: int) -> list[
             slices,
             "Leave it out for 120.",
         )
+    # The macro would find out only after the forest.
+    catalog.train_resunet.parameters["steps"].coerce(steps)
     made = catalog.phantom(folder, slices=slices, size=size, seed=seed)
     rng = np.random.default_rng(seed)
     write(folder / "labels.tif", _dots(made.truth, rng))

@@ -123,8 +123,7 @@ def rois_to_labels(
     """
     slices, height, width = (stack.sizes[axis] for axis in ("z", "y", "x"))
     values = np.zeros((slices, height, width), np.uint8)
-    for number, roi in enumerate(rois, start=1):
-        where = _Place(roi, f"ROI {number} ({roi.name or 'without name'})", parameter)
+    for where in _places(rois, parameter):
         label = _label(where, classes)
         for index, patch in _patches(where, stack):
             values[index][patch.rows, patch.columns][patch.covered] = label
@@ -218,10 +217,9 @@ def region_from(region: object, stack: xr.DataArray, *, parameter: str = "roi") 
     shape = [stack.sizes[axis] for axis in ("z", "y", "x")]
     inside = make_labels(np.zeros(shape, np.uint8), stack)
     if isinstance(region, Sequence) and region and _all_rois(region):
-        for number, roi in enumerate(region, start=1):
-            where = _Place(roi, f"ROI {number} ({roi.name or 'without name'})", parameter)
+        for where in _places(region, parameter):
             slices = range(stack.sizes["z"])
-            everywhere = _own_position(roi, stack.sizes.get("c", 1)) < 1
+            everywhere = _own_position(where.roi, stack.sizes.get("c", 1)) < 1
             for index in slices if everywhere else [_own_index(where, stack)]:
                 patch = _covered(where, (inside.sizes["y"], inside.sizes["x"]))
                 inside.data[index][patch.rows, patch.columns][patch.covered] = 1
@@ -311,6 +309,11 @@ class _Place(NamedTuple):
 
     def error(self, rule: str, value: str, hint: str) -> ParameterError:
         return ParameterError(self.parameter, rule, f"{self.title} {value}", hint)
+
+
+def _places(rois: Iterable[ImagejRoi], parameter: str) -> Iterator[_Place]:
+    for number, roi in enumerate(rois, start=1):
+        yield _Place(roi, f"ROI {number} ({roi.name or 'without name'})", parameter)
 
 
 def _label(where: _Place, classes: Sequence[str]) -> int:

@@ -166,6 +166,13 @@ def test_a_command_line_can_be_turned_into_a_macro_line(capsys):
     )
 
 
+@pytest.mark.parametrize(("option", "value"), [("--steps", "0"), ("--slices", "5")])
+def test_the_demonstration_refuses_at_once(option, value, tmp_path, capsys):
+    assert main(["demo", str(tmp_path / "demo"), option, value]) == 1
+    assert f"`{option[2:]}` must be" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
+
+
 def test_none_counts_as_left_out():
     with pytest.raises(fp.ParameterError, match="`model` is needed by PoreSeg Segment"):
         fp.segment(np.zeros((1, 1, 1), np.uint8), model=None)

@@ -13,8 +13,6 @@ from fiji_poreseg import files
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.stack import DEFAULT_CLASSES, as_labels, as_stack, check_indices, to_dataarray
 
-_TIFF = (".tif", ".tiff")
-
 
 def as_segmentation(
     image: object, classes: Sequence[str] | None, mask_foreground: str = "solid"
@@ -93,7 +91,7 @@ def check_images(**outputs: Path | None) -> None:
     for parameter, path in outputs.items():
         if path is None:
             continue
-        files.check_output(path, parameter, suffixes=_TIFF)
+        files.check_output(path, parameter)
         if path.resolve() in taken:
             raise ParameterError(
                 parameter,
@@ -121,7 +119,7 @@ def make_folder(folder: Path) -> None:
             str(folder),
             "Choose a folder in a place where you may write.",
         ) from error
-    files.check_output(folder / "stack.tif", "output", suffixes=_TIFF)
+    files.check_output(folder / "stack.tif", "output")
 
 
 def write_json(path: Path, content: object) -> None:
