@@ -10,7 +10,7 @@ from fiji_poreseg.errors import EngineError, MacroError, ParameterError
 if TYPE_CHECKING:
     import xarray as xr
 
-    from fiji_poreseg.bridge.plugin import Session
+    from fiji_poreseg.bridge.session import Session
     from fiji_poreseg.commands.spec import Catalog
 
 __all__ = [
@@ -114,7 +114,7 @@ def start(*, headless: bool = True, catalog: Catalog | None = None) -> ImageJ:
     global _running
     if _running is None:
         from fiji_poreseg.bridge.embedded import start_imagej
-        from fiji_poreseg.bridge.plugin import Session
+        from fiji_poreseg.bridge.session import Session
 
         _images()  # from now on as_stack() takes images of ImageJ
 

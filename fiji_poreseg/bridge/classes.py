@@ -1,0 +1,136 @@
+"""Three small Java classes, made with Javassist in ImageJ's own packages.
+
+ImageJ answers nearly every fault the same way, and goes on after some. These classes change that
+without touching ImageJ's code: the plugin, which calls Python, an interpreter whose errors are
+silent and carry their line, and its functions, for which every error of ImageJ counts and
+`exit("message")` is a fault.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import jpype
+
+from fiji_poreseg.bridge.jvm import jclass
+
+PLUGIN = "ij.plugin.PoreSeg"
+_INTERPRETER = (
+    """public void run(ij.macro.Program program) {
+        this.func = new ij.macro.PoreSegFunctions(this, program);
+        super.run(program);
+    }""",
+    "void showError(String title, String text, String[] names) { this.line = this.lineNumber; }",
+    # Interpreter.abortMacro() waits two seconds and may stop the thread itself.
+    "public void leave() { this.done = true; setInstance(null); }",
+    # A macro called by this one: its faults are this one's, its exit() is not.
+    """String call(String macro, String argument) {
+        ij.macro.PoreSegInterpreter called = new ij.macro.PoreSegInterpreter();
+        String value = "[aborted]";
+        try {
+            value = called.run(macro, argument);
+        } catch (RuntimeException e) {
+            if (!ij.Macro.MACRO_CANCELED.equals(e.getMessage())) throw e;
+        }
+        setInstance(this);
+        if (called.wasError())
+            this.abort(called.getErrorMessage() + " (line " + called.line + " of a called macro)");
+        return value;
+    }""",
+)
+_FUNCTIONS = (
+    # IJ.error() stops a macro only while IJ.run() has set this field; open(), saveAs() and the
+    # like would print their error and go on.
+    "void doFunction(int type) { receiver.set(null, this.interp); super.doFunction(type); }",
+    """void exit() {
+        String message = null;
+        if (this.interp.nextToken() == '(') {
+            this.interp.getLeftParen();
+            if (this.interp.nextToken() != ')') message = this.interp.getString();
+            this.interp.getRightParen();
+        }
+        if (message != null) this.interp.abort(message);
+        this.interp.finishUp();
+        throw new RuntimeException(ij.Macro.MACRO_CANCELED);
+    }""",
+    # runMacro() and eval(): macros in this kind of interpreter, scripts as ImageJ does.
+    """String runMacro(boolean eval) {
+        receiver.set(null, this.interp);
+        this.interp.getLeftParen();
+        String name = this.interp.getString();
+        String argument = null;
+        if (this.interp.nextToken() == ',') {
+            this.interp.getComma();
+            argument = this.interp.getString();
+        }
+        this.interp.getRightParen();
+        ij.macro.PoreSegInterpreter caller = (ij.macro.PoreSegInterpreter) this.interp;
+        if (eval && argument == null) return caller.call(name, null);
+        if (!eval && (name.endsWith(".ijm") || name.endsWith(".txt"))) {
+            java.io.File file = new java.io.File(name);
+            if (!file.isAbsolute()) file = new java.io.File(ij.IJ.getDirectory("macros"), name);
+            if (file.isFile()) return caller.call(ij.IJ.openAsString(file.getPath()), argument);
+        }
+        if (!eval) return ij.IJ.runMacroFile(name, argument);
+        ij.plugin.Macro_Runner runner = new ij.plugin.Macro_Runner();
+        if (name.equals("script") || name.equals("js")) return runner.runJavaScript(argument, "");
+        if (name.equals("bsh")) return ij.plugin.Macro_Runner.runBeanShell(argument, "");
+        if (name.equals("python")) return ij.plugin.Macro_Runner.runPython(argument, "");
+        return caller.call(name, argument);
+    }""",
+)
+
+
+@cache
+def java_classes() -> tuple[Any, Any]:
+    """Make the plugin and the interpreter in the running JVM; answers with both."""
+    pool = jclass("javassist.ClassPool")(True)
+    loader = jclass("ij.IJ").class_.getClassLoader()
+    pool.appendClassPath(jclass("javassist.LoaderClassPath")(loader))
+    return _make_plugin(pool), _make_interpreter(pool)
+
+
+def _make_plugin(pool: Any) -> Any:
+    made = pool.makeClass(PLUGIN)
+    made.addInterface(pool.get("ij.plugin.PlugIn"))
+    _add_field(made, "public static java.util.function.Consumer python;")
+    _add_method(made, "public void run(String name) { python.accept(name); }")
+    return jpype.JClass(made.toClass(jclass("ij.plugin.PlugIn").class_))
+
+
+def _make_interpreter(pool: Any) -> Any:
+    functions = pool.makeClass("ij.macro.PoreSegFunctions", pool.get("ij.macro.Functions"))
+    interpreter = pool.makeClass("ij.macro.PoreSegInterpreter", pool.get("ij.macro.Interpreter"))
+    _add_field(interpreter, "public int line;")
+    _add_field(functions, "public static java.lang.reflect.Field receiver;")
+    _add_constructor(interpreter, "public PoreSegInterpreter() { super(); }")
+    _add_constructor(
+        functions,
+        "PoreSegFunctions(ij.macro.Interpreter i, ij.macro.Program p) { super(i, p); }",
+    )
+    # In this order: Javassist compiles each against what is there already.
+    for source in _INTERPRETER:
+        _add_method(interpreter, source)
+    for source in _FUNCTIONS:
+        _add_method(functions, source)
+    neighbour = jclass("ij.macro.Interpreter").class_
+    made_functions, made = (
+        jpype.JClass(each.toClass(neighbour)) for each in (functions, interpreter)
+    )
+    receiver = jclass("ij.IJ").class_.getDeclaredField("macroInterpreter")
+    receiver.setAccessible(True)
+    made_functions.receiver = receiver
+    return made
+
+
+def _add_field(made: Any, source: str) -> None:
+    made.addField(jclass("javassist.CtField").make(source, made))
+
+
+def _add_method(made: Any, source: str) -> None:
+    made.addMethod(jclass("javassist.CtNewMethod").make(source, made))
+
+
+def _add_constructor(made: Any, source: str) -> None:
+    made.addConstructor(jclass("javassist.CtNewConstructor").make(source, made))
