@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -44,3 +47,23 @@ def medulla():
     """The crop of a real FIB-SEM stack, and its labels."""
     folder = Path(__file__).parent / "data" / "medulla"
     return fp.read(folder / "raw.tif"), fp.read(folder / "labels.tif")
+
+
+@pytest.fixture(scope="session")
+def display():
+    """The name of a virtual display of its own, such as ":7", for processes with a window."""
+    program = shutil.which("Xvfb")
+    if program is None:
+        pytest.skip("needs Xvfb (Debian: apt install xvfb)")
+    reading, writing = os.pipe()
+    server = subprocess.Popen(
+        [program, "-displayfd", str(writing), "-screen", "0", "1280x1024x24", "-nolisten", "tcp"],
+        pass_fds=[writing],
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        number = answer.readline().strip()
+    yield f":{number}"
+    server.terminate()
+    server.wait()
