@@ -146,7 +146,7 @@ def make_labels(
     Parameters
     ----------
     values
-        Class numbers, shape (z, y, x), cast to uint8.
+        Class numbers, shape (z, y, x), numpy or dask, cast to uint8.
     like
         The stack; its calibration and slice labels are taken over.
     name
@@ -159,6 +159,7 @@ def make_labels(
     xarray.DataArray
         uint8, dims ``("z", "y", "x")``, ``attrs["classes"]`` set.
     """
+    array: Any = values if hasattr(values, "ndim") else np.asarray(values)
     grid = like.isel(c=0, drop=True) if "c" in like.dims else like
     coords: dict[str, Any] = {axis: grid[axis] for axis in _AXES}
     names = slice_labels_of(like)
@@ -166,7 +167,7 @@ def make_labels(
         coords[_SLICE_LABEL] = _label_coordinate(names)
     kept = {key: like.attrs[key] for key in _CALIBRATION if key in like.attrs}
     return xr.DataArray(
-        np.asarray(values, np.uint8),
+        array.astype(np.uint8, copy=False),
         dims=_AXES,
         coords=coords,
         name=name or like.name,
