@@ -81,11 +81,11 @@ _FUNCTIONS = (
     }""",
 )
 _VIRTUAL_STACK = (
-    # Translating slice numbers is how ImageJ reorders a virtual hyperstack.
     """public PoreSegVirtualStack(int width, int height, int slices, String options) {
         super(width, height, slices, options);
-        this.canTranslate = true;
+        this.texts = new String[slices];
     }""",
+    # Translating slice numbers is how ImageJ reorders a virtual hyperstack.
     """public ij.process.ImageProcessor getProcessor(int n) {
         if (n < 1 || n > this.getSize())
             throw new IllegalArgumentException("Argument out of range: " + n);
@@ -96,6 +96,11 @@ _VIRTUAL_STACK = (
         slice.setSliceNumber(n);
         return slice;
     }""",
+    # ImageJ 1.54p drops the labels of a virtual stack that has no files.
+    """public void setSliceLabel(String label, int n) {
+        this.texts[this.translate(n) - 1] = label;
+    }""",
+    """public String getSliceLabel(int n) { return this.texts[this.translate(n) - 1]; }""",
 )
 
 
@@ -112,6 +117,7 @@ def virtual_stack_class() -> Any:
     pool = _class_pool()
     made = pool.makeClass("ij.PoreSegVirtualStack", pool.get("ij.VirtualStack"))
     _add_field(made, "public java.util.function.IntFunction python;")
+    _add_field(made, "private String[] texts;")
     for source in _VIRTUAL_STACK:
         (_add_constructor if "super" in source else _add_method)(made, source)
     return jpype.JClass(made.toClass(jclass("ij.VirtualStack").class_))
