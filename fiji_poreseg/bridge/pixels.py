@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import jpype
@@ -135,12 +136,17 @@ def for_each(work: Callable[[int], T], count: int, nbytes: int) -> list[T]:
     if nbytes < _WORTH_THREADS_BYTES:
         return [work(number) for number in range(count)]
 
-    def attached(number: int) -> T:
-        with java_thread():
-            return work(number)
+    threads = min(_MOST_THREADS, os.cpu_count() or 1)
 
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-        return list(pool.map(attached, range(count)))
+    # Neighbours stay together: two threads that touch one page of memory wait for each other.
+    cuts = [count * number // threads for number in range(threads + 1)]
+
+    def share(start: int, stop: int) -> list[T]:
+        with java_thread():
+            return [work(number) for number in range(start, stop)]
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(chain.from_iterable(pool.map(share, cuts[:-1], cuts[1:])))
 
 
 @contextmanager
