@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import fiji_poreseg as fp
 from fiji_poreseg import files
-from fiji_poreseg.bridge import imglib2
+from fiji_poreseg.bridge import dataset, imglib2
 from fiji_poreseg.errors import MacroError, ParameterError
 from fiji_poreseg.stack import as_stack, make_labels, make_stack
 
@@ -488,6 +488,23 @@ def test_a_stack_larger_than_javas_memory_is_virtual(ij):
     assert image.getStack().getProcessor(shape[0]).get(3, 2) == values[0, 2, 3]
 
 
+def test_a_virtual_stack_is_segmented_at_some_slices(ij, benchmark_module, tmp_path, monkeypatch):
+    virtual = benchmark_module("virtual")
+    monkeypatch.setattr("fiji_poreseg.segmentation.LARGE_BYTES", 10**5)
+    stack, model = tmp_path / "s.tif", tmp_path / "f.poreseg"
+    indices = virtual.spread(200, 4)
+    virtual.write_sparse(stack, 200, 64, indices)
+    virtual.train(model)
+    assert virtual.segment(ij, stack, model, indices) == "11|200|1-2"
+    shown = ij.to_xarray(current(ij))
+    assert isinstance(shown.data, da.Array)
+    expected = fp.segment(stack, model=model, indices=indices).segmentation
+    np.testing.assert_array_equal(shown, expected)
+    assert np.flatnonzero(expected.any(("y", "x"))).tolist() == indices
+    ij.run_macro(f'saveAs("Tiff", "{tmp_path / "saved.tif"}");')
+    np.testing.assert_array_equal(files.read(tmp_path / "saved.tif"), expected)
+
+
 # ImgLib2.
 
 
@@ -541,3 +558,56 @@ def test_a_stack_beyond_one_buffer_is_shared_plane_by_plane(ij, monkeypatch):
     access.get().setReal(0.25)
     assert values[1, 2, 3, 4] == 0.25
     np.testing.assert_array_equal(ij.to_xarray(image), values)
+
+
+# Datasets.
+
+
+@pytest.mark.fiji
+@pytest.mark.parametrize("order", ["XYZC", "CXYZ", "YXC", "XY"])
+def test_a_dataset_keeps_its_axes_and_calibration(ij, order):
+    names = {"X": "X", "Y": "Y", "Z": "Z", "C": "CHANNEL"}
+    sizes = {"X": 5, "Y": 4, "Z": 3, "C": 2}
+    steps = {"X": 5.0, "Y": 6.0, "Z": 20.0, "C": 1.0}
+    axes, linear = ij.java("net.imagej.axis.Axes"), ij.java("net.imagej.axis.DefaultLinearAxis")
+    image = fill(
+        ij.java("net.imglib2.img.array.ArrayImgs").unsignedShorts(
+            jpype.JLong[:]([sizes[axis] for axis in order])
+        )
+    )
+    named = ij.java("net.imagej.ImgPlus")(
+        image,
+        "of ImageJ2",
+        *(linear(getattr(axes, names[a]), "nm", steps[a], 2 * steps[a]) for a in order),
+    )
+    stack = ij.to_xarray(dataset_service(ij).create(named))
+    assert stack.name == "of ImageJ2"
+    slow = [axis for axis in "CZYX" if axis in order]
+    expected = filled(tuple(sizes[axis] for axis in reversed(order)))
+    expected = expected.transpose([order[::-1].index(axis) for axis in slow])
+    np.testing.assert_array_equal(stack.to_numpy().reshape(expected.shape), expected)
+    assert spacing(stack)[1:] == (6, 5)
+    assert (float(stack.y[0]), float(stack.x[0])) == (12, 10)
+
+
+@pytest.mark.fiji
+def test_a_dataset_with_time_is_refused(ij):
+    axes = [getattr(ij.java("net.imagej.axis.Axes"), name) for name in ("X", "Y", "TIME")]
+    made = dataset_service(ij).create(jpype.JLong[:]([5, 4, 3]), "t", axes, 8, False, False)
+    with pytest.raises(ParameterError, match=r"axes X, Y, Z and Channel.*3 of Time"):
+        ij.to_xarray(made)
+
+
+@pytest.mark.fiji
+def test_a_stack_becomes_a_dataset_and_comes_back(ij):
+    values = random_values("uint8", (2, 3, 4, 5))
+    stack = make_stack(values, (20, 10, 5), name="s", origin_nm=(40, 30, 5))
+    back = ij.to_xarray(dataset_service(ij).create(dataset.to_imgplus(stack)))
+    np.testing.assert_array_equal(back, values)
+    for axis in "zyx":
+        np.testing.assert_allclose(back[axis], stack[axis])
+
+
+def dataset_service(ij):
+    context = ij.java("ij.IJ").runPlugIn("org.scijava.Context", "")
+    return context.getService(ij.java("net.imagej.DatasetService"))
