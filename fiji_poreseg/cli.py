@@ -98,7 +98,17 @@ def _add_macro(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "argument", metavar="ARGUMENT", nargs="?", default="", help="what getArgument() answers"
     )
+    _add_fiji(parser)
     parser.set_defaults(run=_run_macro)
+
+
+def _add_fiji(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fiji",
+        metavar="DIR",
+        help="a Fiji's folder, or Maven coordinates such as sc.fiji:fiji; default FIJI_HOME, and "
+        "where that is not set, ImageJ alone",
+    )
 
 
 def _add_demo(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -131,7 +141,7 @@ def _run_command(parsed: argparse.Namespace) -> None:
 
 def _run_macro(parsed: argparse.Namespace) -> None:
     with terminal_progress():
-        bridge.run_macro_file(parsed.file, parsed.argument)
+        bridge.run_macro_file(parsed.file, parsed.argument, fiji=parsed.fiji)
 
 
 def _run_demo(parsed: argparse.Namespace) -> None:
