@@ -1,4 +1,4 @@
-"""The program `fiji-poreseg`: the commands, macros, and the demonstration."""
+"""The program `fiji-poreseg`: the commands, macros, the demonstration, and the doctor."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from fiji_poreseg import __version__, bridge
 from fiji_poreseg.commands.arguments import add_commands, given
@@ -25,7 +26,8 @@ from fiji_poreseg.progress import reporting
 
 _MOST_ROWS = 40
 
-_console = Console(stderr=True, highlight=False)
+# No emoji: Rich would make a flag of the sc.fiji:fiji:2.17.0 of Maven.
+_console = Console(stderr=True, highlight=False, emoji=False)
 
 
 def run() -> None:
@@ -88,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         subparsers.choices[command.replace("_", "-")].set_defaults(run=_run_command)
     _add_macro(subparsers)
     _add_demo(subparsers)
+    _add_doctor(subparsers)
     return parser
 
 
@@ -129,6 +132,13 @@ def _add_demo(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.set_defaults(run=_run_demo)
 
 
+def _add_doctor(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    summary = "Say what is found on this machine, what is missing, and what to do about it."
+    parser = subparsers.add_parser("doctor", help=summary, description=summary)
+    _add_fiji(parser)
+    parser.set_defaults(run=_run_doctor)
+
+
 def _run_command(parsed: argparse.Namespace) -> None:
     if parsed.as_macro:
         parsed.command.bind(given(parsed))
@@ -153,6 +163,36 @@ def _run_demo(parsed: argparse.Namespace) -> None:
         )
     _print_table(scores)
     sys.stdout.write(f"Everything is in {parsed.output.resolve()}\n")
+
+
+def _run_doctor(parsed: argparse.Namespace) -> None:
+    from fiji_poreseg.doctor import Status, examine
+
+    console = Console(file=sys.stdout, highlight=False, emoji=False)
+    signs = _signs(console)
+    bad = 0
+    for finding in examine(parsed.fiji):
+        bad += finding.status is Status.BAD
+        line = Table.grid(padding=(0, 1))
+        line.add_column(width=2)
+        line.add_column(width=10)
+        line.add_column(overflow="fold")
+        line.add_row(signs[finding.status.value], finding.name, Text(finding.detail))
+        if finding.advice:
+            line.add_row("", "", Text(f"{signs['advice']} {finding.advice}"))
+        console.print(line)
+    if bad:
+        raise EngineError(f"What is marked {signs['bad']} must be put right first.")
+
+
+def _signs(console: Console) -> Mapping[str, str]:
+    """Signs for the findings that the terminal can show."""
+    signs = {"good": "✓", "note": "!", "bad": "✗", "advice": "→"}
+    try:
+        "".join(signs.values()).encode(console.encoding)
+    except UnicodeEncodeError:
+        return {"good": "ok", "note": "!", "bad": "x", "advice": "->"}
+    return signs
 
 
 @contextmanager
@@ -228,7 +268,7 @@ def _print_table(rows: Sequence[Mapping[str, object]]) -> None:
         table.add_column(str(name).replace("_", " "), justify="right")
     for row in rows[:_MOST_ROWS]:
         table.add_row(*(_cell(value) for value in row.values()))
-    Console(file=sys.stdout, highlight=False, width=120).print(table)
+    Console(file=sys.stdout, highlight=False, emoji=False, width=120).print(table)
     if len(rows) > _MOST_ROWS:
         sys.stdout.write(f"… and {len(rows) - _MOST_ROWS} more rows\n")
 

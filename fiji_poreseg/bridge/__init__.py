@@ -177,10 +177,10 @@ def register(gateway: Any, *, catalog: Catalog | None = None) -> ImageJ:
             'Give the ij of ij = imagej.init(...); with mode="gui" that returns None, so use '
             'mode="interactive".',
         )
-    engine = engines.join(headless=True, gateway=gateway)
     if _running is None:
-        return _begin(engine, catalog)
-    _running.engine = engine
+        return _begin(engines.join(headless=True, gateway=gateway), catalog)
+    if _running.engine.kind == "joined":
+        _running.engine = engines.join(headless=True, gateway=gateway)
     return _with_commands(_running, catalog)
 
 

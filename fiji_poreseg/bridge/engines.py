@@ -72,11 +72,21 @@ def start_engine(engine: str, fiji: str | Path | None, *, headless: bool) -> Eng
     if place is not None:
         from fiji_poreseg.bridge.fiji import start_imagej as start_fiji
 
-        return Engine("fiji", place, headless, start_fiji(place, headless=headless))
+        return Engine(
+            "fiji", place, headless, start_fiji(place, java_for(place), headless=headless)
+        )
     from fiji_poreseg.bridge.embedded import start_imagej
 
     start_imagej(headless=headless)
     return Engine("embedded", headless=headless)
+
+
+def java_for(fiji: Path | str | None) -> jvm.Java:
+    """Find a Java that is new enough for what is to be started, and for a Fiji's folder its own."""
+    if not isinstance(fiji, Path):
+        return jvm.find_java()
+    oldest = max(jvm.OLDEST_JAVA, fiji_folder.oldest_java(fiji))
+    return jvm.find_java(oldest, fiji_folder.own_javas(fiji))
 
 
 def join(*, headless: bool, fiji_wanted: bool = False, gateway: Any = None) -> Engine:

@@ -6,22 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import imagej
+import jpype
 import scyjava
 import scyjava.config
 
-from fiji_poreseg.bridge import fiji_folder, jvm
+from fiji_poreseg.bridge import jvm
 from fiji_poreseg.errors import EngineError
 
 _ANOTHER = "Name another Fiji, or leave it out to use ImageJ alone."
 
 
-def start_imagej(fiji: Path | str, *, headless: bool) -> Any:
+def start_imagej(fiji: Path | str, java: jvm.Java, *, headless: bool) -> Any:
     """Start the JVM with a Fiji in it; to be called once in a process.
 
     Parameters
     ----------
     fiji
         Its folder (a path) or its Maven coordinates (a string), as `fiji_folder.locate` says.
+    java
+        The Java to start it with.
     headless
         Whether to do without a window. Otherwise Fiji's own window opens.
 
@@ -33,9 +36,8 @@ def start_imagej(fiji: Path | str, *, headless: bool) -> Any:
     Raises
     ------
     EngineError
-        If there is no Java that is new enough, or the Fiji cannot be fetched or started.
+        If the Fiji cannot be fetched or started.
     """
-    java = _find_java(fiji)
     if isinstance(fiji, Path) and list(fiji.glob("jars/imglib2-imglyb-*.jar")):
         # Importing PyImageJ asks Maven for this jar, and with it for other versions of ImgLib2.
         scyjava.config.endpoints[:] = [
@@ -55,20 +57,16 @@ def start_imagej(fiji: Path | str, *, headless: bool) -> Any:
     return gateway
 
 
-def _find_java(fiji: Path | str) -> jvm.Java:
-    if isinstance(fiji, str):
-        return jvm.find_java()
-    oldest = max(jvm.OLDEST_JAVA, fiji_folder.oldest_java(fiji))
-    return jvm.find_java(oldest, fiji_folder.own_javas(fiji))
-
-
 def _in_words(fiji: Path | str, java: jvm.Java, error: Exception) -> str:
-    if jvm.is_running() and not jvm.has_class("net.imagej.ImageJ"):
-        return f"{fiji} holds no ImageJ2 (net.imagej.ImageJ), so it is no Fiji. {_ANOTHER}"
     what = f"{fiji} cannot be started with the Java {java.version} of {java.source}"
+    try:
+        if jvm.is_running() and not jvm.has_class("net.imagej.ImageJ"):
+            return f"{fiji} holds no ImageJ2 (net.imagej.ImageJ), so it is no Fiji. {_ANOTHER}"
+    except jpype.JException as reason:  # PyImageJ hides why it cannot load this class
+        error = reason
     if "UnsupportedClassVersionError" in type(error).__name__:
         return f"{what}, which is too old. Set JAVA_HOME to a newer one, such as Java 21."
-    reason = jvm.in_short(error)
+    said = jvm.in_short(error)
     if isinstance(fiji, str):
-        return f"{what}, or not be fetched from Maven ({reason}). Connect to the internet, once."
-    return f"{what} ({reason}). Try whether this Fiji starts by itself, and update it."
+        return f"{what}, or not be fetched from Maven ({said}). Connect to the internet, once."
+    return f"{what} ({said}). Try whether this Fiji starts by itself, and update it."

@@ -28,7 +28,7 @@ def start_imagej(*, headless: bool) -> None:
     if not headless:
         _check_display()
     embedded.prepare(headless=headless)
-    scyjava.when_jvm_stops(jvm.end_pool)
+    scyjava.when_jvm_stops(jvm.let_go)
 
 
 def has_fiji() -> bool:

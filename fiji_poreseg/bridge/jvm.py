@@ -218,12 +218,6 @@ def _printer(descriptor: Any) -> Any:
     return jclass("java.io.PrintStream")(stream, True, "UTF-8")
 
 
-def end_pool() -> None:
-    """End ImageJ's pool of threads, which are no daemons and would keep the JVM from ending."""
-    with contextlib.suppress(jpype.JException, TypeError):
-        jclass("ij.util.ThreadUtil").threadPoolExecutor.shutdownNow()
-
-
 def shutdown() -> None:
     """End ImageJ and the JVM, if we started it, so that the process can exit; safe to repeat."""
     # Where threads outlast it, JPype says even after its end that the JVM runs.
@@ -231,7 +225,16 @@ def shutdown() -> None:
     if _ended or not _ours or not jpype.isJVMStarted():
         return
     _ended = True
-    end_pool()
+    let_go()
+    # Calls what others left with scyjava.when_jvm_stops() first: PyImageJ ends its ImageJ there.
+    scyjava.shutdown_jvm()
+
+
+def let_go() -> None:
+    """Keep ImageJ from holding up the end of the JVM, which is to follow."""
+    with contextlib.suppress(jpype.JException, TypeError):
+        # Its pool, the threads of which are no daemons.
+        jclass("ij.util.ThreadUtil").threadPoolExecutor.shutdownNow()
     system = jclass("java.lang.System")
     system.out.flush()
     system.err.flush()
@@ -240,8 +243,6 @@ def shutdown() -> None:
     jpype.config.destroy_jvm = not _outlasting_threads()
     if not jpype.config.destroy_jvm:
         jclass("org.jpype.ref.JPypeReferenceQueue").getInstance().stop()
-    # Calls what others left with scyjava.when_jvm_stops() first: PyImageJ ends its ImageJ there.
-    scyjava.shutdown_jvm()
 
 
 def _outlasting_threads() -> list[Any]:
