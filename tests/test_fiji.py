@@ -299,7 +299,7 @@ def test_a_jvm_that_has_a_display_may_stay_without_window_or_show_it(display):
         (("opens", "bare"), "it lacks ImageJ or net.imagej:ij1-patcher"),
         (("opens", "headless", "window"), "has no display, so ImageJ's window cannot be shown"),
         (("opens", "window"), "has no display, so ImageJ's window cannot be shown"),
-        (("opens", "headless", "fiji"), "`fiji` must name a Fiji's folder"),
+        (("opens", "headless", "fiji"), "already, and it holds no Fiji"),
     ],
 )
 def test_a_jvm_that_does_not_do_is_refused_with_what_to_do(how, words):

@@ -40,7 +40,8 @@ def main(how: set[str]) -> None:
             ij = fp.register(context)
             assert ij.engine.gateway is context
         else:
-            ij = fp.start(headless="window" not in how, engine="fiji" if "fiji" in how else "auto")
+            fiji = "sc.fiji:fiji" if "fiji" in how else None
+            ij = fp.start(headless="window" not in how, fiji=fiji)
         print("MACRO", ij.run_macro(MACRO), ij.engine.kind)
         print("IMAGEJ", JClass("ij.IJ").runMacro(MACRO))
         window = ij.java("ij.IJ").getInstance()

@@ -7,6 +7,7 @@ SciJava gateway that prepares ImageJ as imagej-legacy does without a display, an
 PyImageJ merely looks up when Java starts do nothing.
 """
 
+import os
 import shutil
 import sys
 import tempfile
@@ -36,7 +37,8 @@ def main(folder: Path) -> None:
     jars = folder / "jars"
     jars.mkdir(parents=True)
     (folder / "plugins").mkdir()
-    for element in str(java("java.lang.System").getProperty("java.class.path")).split(":"):
+    class_path = str(java("java.lang.System").getProperty("java.class.path"))
+    for element in class_path.split(os.pathsep):
         if element.endswith(".jar") and "jpype" not in Path(element).name:
             shutil.copy(element, jars)
     pool = java("javassist.ClassPool")(True)
