@@ -106,7 +106,7 @@ def _java_home(home: Path) -> Iterator[None]:
     kept = {name: os.environ.get(name) for name in ("JAVA_HOME", "PATH")}
     os.environ["JAVA_HOME"] = str(home)
     # On Windows jgo looks in JAVA_HOME for a program without ".exe", and then on the PATH.
-    os.environ["PATH"] = os.pathsep.join([str(home / "bin"), kept["PATH"] or ""])
+    os.environ["PATH"] = os.pathsep.join(filter(None, [str(home / "bin"), kept["PATH"]]))
     try:
         yield
     finally:
