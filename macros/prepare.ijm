@@ -33,6 +33,7 @@ if (!endsWith(output, ".tif")) exit("OUTPUT must end in .tif, but is: " + output
 if (output == input) exit("OUTPUT must not be INPUT, or the raw data would be lost: " + output);
 for (i = 2; i < arguments.length; i++) check(arguments[i]);
 voxelSize = numbers("voxel_size_nm", 3);
+for (i = 0; i < voxelSize.length; i++) if (voxelSize[i] <= 0) exit("voxel_size_nm must be above 0, but is: " + voxelSize[i]);
 wanted = option("crop", "");
 crop = newArray(0);
 if (wanted != "border") crop = numbers("crop", 4);
