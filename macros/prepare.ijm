@@ -30,6 +30,8 @@ input = arguments[0];
 output = arguments[1];
 if (!File.exists(input)) exit("INPUT must exist, but is: " + input);
 if (!endsWith(output, ".tif")) exit("OUTPUT must end in .tif, but is: " + output);
+folder = File.getDirectory(output);
+if (folder != "" && !File.isDirectory(folder)) exit("OUTPUT must be in a folder that exists, but is: " + output);
 if (output == input) exit("OUTPUT must not be INPUT, or the raw data would be lost: " + output);
 for (i = 2; i < arguments.length; i++) check(arguments[i]);
 voxelSize = numbers("voxel_size_nm", 3);
@@ -44,14 +46,17 @@ align = choice("align", newArray("auto", "sift", "translation", "no"));
 reach = option("max_shift", "20");
 maxShift = parseInt(reach);
 if (isNaN(maxShift) || maxShift < 1) exit("max_shift must be a whole number from 1, but is: " + reach);
-if (align == "sift" && !has("Linear Stack Alignment with SIFT")) exit("align=sift needs a Fiji with that plugin. Leave align out for ImageJ's own.");
+hasSift = has("Linear Stack Alignment with SIFT");
+if (align == "sift" && !hasSift) exit("align=sift needs a Fiji with that plugin. Leave align out for ImageJ's own.");
 setBatchMode(true);
 
 // 1. Import.
+useBioFormats = has("Bio-Formats Importer");
+if (isTiff(input)) useBioFormats = false;
 if (File.isDirectory(input)) {
 	File.openSequence(input);
 	print("Import: a folder of slices, by ImageJ");
-} else if (!isTiff(input) && has("Bio-Formats Importer")) {
+} else if (useBioFormats) {
 	run("Bio-Formats Importer", "open=[" + input + "] autoscale color_mode=Default view=Hyperstack stack_order=XYCZT");
 	print("Import: by Bio-Formats");
 } else {
@@ -93,20 +98,20 @@ if (brightness == "yes") {
 
 // 6. Contrast. Either command works on the slice shown.
 if (contrast == "yes") {
-	local = has("Enhance Local Contrast (CLAHE)");
+	hasClahe = has("Enhance Local Contrast (CLAHE)");
 	for (slice = 1; slice <= nSlices; slice++) {
 		setSlice(slice);
-		if (local) run("Enhance Local Contrast (CLAHE)", "blocksize=127 histogram=256 maximum=3 mask=*None* fast_(less_accurate)");
+		if (hasClahe) run("Enhance Local Contrast (CLAHE)", "blocksize=127 histogram=256 maximum=3 mask=*None* fast_(less_accurate)");
 		else run("Enhance Contrast...", "saturated=0 equalize");
 	}
-	if (local) print("Contrast: local, by CLAHE");
+	if (hasClahe) print("Contrast: local, by CLAHE");
 	else print("Contrast: not local, the histogram of every slice equalised by ImageJ's Enhance Contrast: no CLAHE here");
 }
 
 // 7. Alignment comes last, so that no filter sees the empty pixels that it leaves.
 if (align == "auto") {
 	align = "sift";
-	if (!has("Linear Stack Alignment with SIFT")) {
+	if (!hasSift) {
 		align = "translation";
 		print("No Linear Stack Alignment with SIFT here");
 	}
@@ -241,12 +246,12 @@ function nSlicesOf(stack) {
 // Whether this ImageJ has a command: the way to find out for any plugin.
 function has(command) {
 	List.setCommands;
-	return lengthOf(List.get(command)) > 0;
+	return (lengthOf(List.get(command)) > 0);
 }
 
 function isTiff(path) {
 	name = toLowerCase(path);
-	return (endsWith(name, ".tif") || endsWith(name, ".tiff")) && !endsWith(name, ".ome.tif");
+	return ((endsWith(name, ".tif") || endsWith(name, ".tiff")) && !endsWith(name, ".ome.tif"));
 }
 
 function firstUpper(word) {

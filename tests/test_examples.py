@@ -1,12 +1,15 @@
 """The example macros and scripts, each run as a user runs it: on real files, in a real ImageJ."""
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 
 import fiji_poreseg as fp
 
@@ -72,7 +75,7 @@ def found_shifts(prepared):
 def test_prepare_brings_shifted_slices_back(ij, tmp_path, wide, shifts, capfd, dtype):
     raw = as_taken(wide, shifts, dtype)
     fp.write(tmp_path / "raw.tif", raw)
-    prepare(ij, tmp_path / "raw.tif", tmp_path / "a stack.tif")
+    prepare(ij, tmp_path / "raw.tif", tmp_path / "a stack.tif", "align=translation")
     made = fp.read(tmp_path / "a stack.tif")
 
     assert np.ptp(shifts, axis=0).min() >= 6
@@ -84,6 +87,36 @@ def test_prepare_brings_shifted_slices_back(ij, tmp_path, wide, shifts, capfd, d
     assert list(made.slice_label.values) == [f"cut {n}" for n in range(SLICES)]
     assert spread(made) < spread(raw) / 2
     assert streaks(made) < streaks(raw) / 2
+
+
+@pytest.mark.fiji
+@pytest.mark.skipif("FIJI_HOME" not in os.environ, reason="needs a Fiji named by FIJI_HOME")
+def test_prepare_uses_the_plugins_of_a_fiji(ij, tmp_path, wide, shifts, capfd):
+    raw = as_taken(wide, shifts, np.uint8)
+    fp.write(tmp_path / "raw.tif", raw)
+    prepare(ij, tmp_path / "raw.tif", tmp_path / "stack.tif", "contrast=yes")
+    made = fp.read(tmp_path / "stack.tif")
+    printed = capfd.readouterr().out
+    assert "Contrast: local, by CLAHE" in printed
+    assert "Alignment: by Linear Stack Alignment with SIFT" in printed
+    assert made.shape == raw.shape
+    assert made.attrs["spacing_nm"] == pytest.approx((20, 10, 10))
+    assert list(made.slice_label.values) == list(raw.slice_label.values)
+
+
+def test_prepare_without_sift_says_so_and_aligns_all_the_same(ij, tmp_path, wide, capfd):
+    without(ij, "Linear Stack Alignment with SIFT")
+    fp.write(tmp_path / "raw.tif", wide.stack)
+    prepare(ij, tmp_path / "raw.tif", tmp_path / "stack.tif")
+    assert "No Linear Stack Alignment with SIFT here" in capfd.readouterr().out
+    with pytest.raises(fp.MacroError, match="align=sift needs a Fiji with that plugin"):
+        prepare(ij, tmp_path / "raw.tif", tmp_path / "stack.tif", "align=sift")
+
+
+def without(ij, command):
+    """Skip a test of what ImageJ alone does where a Fiji has the plugin."""
+    if ij.java("ij.Menus").getCommands().get(command) is not None:
+        pytest.skip(f"this ImageJ has {command}")
 
 
 def spread(stack):
@@ -125,17 +158,19 @@ def test_prepare_takes_a_folder_of_slices_and_what_is_asked_for(ij, tmp_path, wi
     before = wide.stack.to_numpy()[:, 4:54, 8:68].reshape(SLICES, -1)
     assert all(np.corrcoef(a, b)[0, 1] > 0.9 for a, b in zip(greys, before, strict=True))
     printed = capfd.readouterr().out
-    assert "Contrast: not local" in printed
+    assert "Contrast: " in printed
     assert "Alignment: none" in printed
     assert "nodata" not in printed
 
 
-def test_prepare_equalises_each_slice_by_its_own_histogram(ij, tmp_path, wide, shifts):
+def test_prepare_equalises_each_slice_by_its_own_histogram(ij, tmp_path, wide, shifts, capfd):
+    without(ij, "Enhance Local Contrast (CLAHE)")
     raw = as_taken(wide, shifts, np.uint8)
     fp.write(tmp_path / "raw.tif", raw)
     options = ("destripe=no", "brightness=no", "contrast=yes", "align=no")
     prepare(ij, tmp_path / "raw.tif", tmp_path / "stack.tif", *options)
     assert spread(fp.read(tmp_path / "stack.tif")) < spread(raw) / 2
+    assert "Contrast: not local" in capfd.readouterr().out
 
 
 def test_prepare_cuts_off_a_black_margin(ij, tmp_path, wide):
@@ -153,7 +188,6 @@ def test_prepare_cuts_off_a_black_margin(ij, tmp_path, wide):
         ("aling=no", "An option must be key=value with one of the keys voxel_size_nm, crop, "),
         ("sift", "An option must be key=value"),
         ("align=yes", "align must be one of auto, sift, translation, no, but is: yes"),
-        ("align=sift", "align=sift needs a Fiji with that plugin"),
         ("destripe=both", "destripe must be one of vertical, horizontal, no, but is: both"),
         ("brightness=", "brightness must be one of yes, no, but is:"),
         ("contrast=1", "contrast must be one of no, yes, but is: 1"),
@@ -179,6 +213,7 @@ def test_prepare_refuses_what_it_does_not_understand(ij, tmp_path, wide, option,
         ("none.tif", "stack.tif", "INPUT must exist"),
         ("raw.tif", "stack.png", "OUTPUT must end in .tif"),
         ("raw.tif", "raw.tif", "OUTPUT must not be INPUT"),
+        ("raw.tif", "none/stack.tif", "OUTPUT must be in a folder that exists"),
         ("grey.tif", "stack.tif", "8 or 16 bit"),
         ("single.tif", "stack.tif", "at least two slices"),
     ],
@@ -310,3 +345,49 @@ def test_the_script_goes_the_whole_way(tmp_path, wide):
     probability = fp.read(tmp_path / "resunet-probability.tif")
     np.testing.assert_array_equal(made == 2, probability > 0.5)
     assert fp.load(tmp_path / "resunet.poreseg").card.training_indices == (0, 3, 6, 9)
+
+
+def outputs(notebook, key):
+    """What the cells show of a kind, such as ``text/plain`` or ``image/png``."""
+    return [
+        output["data"][key]
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        if key in output.get("data", {})
+    ]
+
+
+def test_the_notebook_runs_with_other_parameters(tmp_path):
+    notebook = nbformat.read(SCRIPTS / "segment_pores.ipynb", as_version=4)
+    (parameters,) = (
+        cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())
+    )
+    parameters.source += "\nslices, size, labelled, corrected, steps = 12, 48, 2, 4, 5"
+    NotebookClient(
+        notebook,
+        timeout=120,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path)}},
+    ).execute()
+    assert "accuracy" in "".join(outputs(notebook, "text/html"))
+    assert len(outputs(notebook, "image/png")) == 1
+    made = fp.read(tmp_path / "poreseg-notebook" / "segmentation.tif")
+    assert made.shape == (12, 48, 48)
+    assert made.attrs["spacing_nm"] == pytest.approx((10, 10, 10))
+    model = fp.load(tmp_path / "poreseg-notebook" / "resunet.poreseg")
+    assert model.card.training_indices == (0, 3, 6, 9)
+
+
+def test_the_notebook_is_kept_with_its_results_and_nothing_of_a_machine():
+    path = SCRIPTS / "segment_pores.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert len(outputs(notebook, "image/png")) == 1
+    kinds = {output.output_type for cell in code for output in cell.outputs}
+    assert kinds <= {"execute_result", "display_data"}
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert str(Path.home()) not in path.read_text(encoding="utf-8")
+    assert path.stat().st_size < 200_000
