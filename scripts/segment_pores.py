@@ -102,13 +102,13 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def untrained(length: int, trained_on: tuple[int, ...]) -> list[int]:
+def untrained(length: int, trained_on: tuple[int, ...]) -> tuple[int, ...]:
     """The slices nearest to the paper's places that were not trained on."""
     unseen = set(range(length)) - set(trained_on)
     if not unseen:
         sys.exit(f"count must be smaller than the {length} slices, so that some can be scored.")
     places = [place * (length - 1) for place in PLACES]
-    return sorted({min(unseen, key=lambda index: abs(index - place)) for place in places})
+    return tuple(sorted({min(unseen, key=lambda index: abs(index - place)) for place in places}))
 
 
 def save(ij1: Any, stack: xr.DataArray, path: Path) -> None:
