@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         subparsers.choices[command.replace("_", "-")].set_defaults(run=_run_command)
     _add_macro(subparsers)
     _add_demo(subparsers)
+    _add_install(subparsers)
     return parser
 
 
@@ -119,6 +120,21 @@ def _add_demo(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.set_defaults(run=_run_demo)
 
 
+def _add_install(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    for name, summary in {
+        "install": "Put the commands into a Fiji or ImageJ that you start yourself, as plugins.",
+        "uninstall": "Remove those plugins again.",
+    }.items():
+        parser = subparsers.add_parser(name, help=summary, description=summary)
+        parser.add_argument(
+            "--fiji",
+            metavar="DIR",
+            type=Path,
+            help="its folder; by default that of FIJI_HOME",
+        )
+        parser.set_defaults(run=_run_install, action=name)
+
+
 def _run_command(parsed: argparse.Namespace) -> None:
     if parsed.as_macro:
         parsed.command.bind(given(parsed))
@@ -143,6 +159,18 @@ def _run_demo(parsed: argparse.Namespace) -> None:
         )
     _print_table(scores)
     sys.stdout.write(f"Everything is in {parsed.output.resolve()}\n")
+
+
+def _run_install(parsed: argparse.Namespace) -> None:
+    from fiji_poreseg import installation
+
+    done = getattr(installation, parsed.action)(parsed.fiji)
+    for what, names in {"written to": done.written, "removed from": done.removed}.items():
+        if names:
+            sys.stdout.write(f"{len(names)} plugins {what} {done.folder}\n")
+    for name in done.kept:
+        sys.stdout.write(f"Left as it is, since you changed it: {done.folder / name}\n")
+    sys.stdout.write("Start ImageJ again, or use Help > Refresh Menus.\n")
 
 
 @contextmanager
