@@ -1,6 +1,5 @@
 """The plugins in a plain ImageJ: its own Java process, with no Python in it."""
 
-import json
 import os
 import shutil
 import signal
@@ -21,13 +20,13 @@ from fiji_poreseg.commands.plugin_files import macro_string, plugin_name, plugin
 from fiji_poreseg.installation import install, uninstall
 
 MACROS = Path(__file__).parent.parent / "macros"
-# A line that runs for as long as a test needs, and a word before and after it.
-LONG = """
-print("before");
-run("PoreSeg Train ResUNet", "image=[{f}/stack.tif] labels=[{f}/truth.tif] network=small "
-    + "steps=100000 model=[{f}/resunet.poreseg]");
-print("after");
-"""
+WINDOW = Path(__file__).parent / "plugin_checks" / "Window.java"
+INPUTS = "image=[{f}/stack.tif] labels=[{f}/truth.tif] model=[{f}/m.poreseg]"
+# Lines that run for as long as a test needs, and the status by which one sees that they do.
+LONG = {
+    "Growing trees": f'run("PoreSeg Train Forest", "{INPUTS} trees=10000");',
+    "Training ResUNet": f'run("PoreSeg Train ResUNet", "{INPUTS} network=small steps=100000");',
+}
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +177,32 @@ def test_titles_overlays_models_and_tables_are_as_in_process(run, small, tmp_pat
     assert fp.read(folder / "seg.tif").shape == (12, 48, 48)
 
 
+def test_hyperstacks_virtual_stacks_and_classes_are_handed_over(run, small, tmp_path):
+    folder = fill(tmp_path / "folder", small)
+    printed = run(
+        """
+        folder = getArgument();
+        run("TIFF Virtual Stack...", "open=[" + folder + "/stack.tif]");
+        run("PoreSeg Select Slices", "count=12");
+        print("virtual=" + nResults + " " + is("Virtual Stack"));
+        newImage("detectors", "16-bit ramp", 48, 48, 2, 12, 1);
+        run("PoreSeg Train Forest", "labels=[" + folder + "/truth.tif] model= trees=2");
+        run("PoreSeg Segment", "indices=3 model=");
+        getDimensions(w, h, c, z, t);
+        print("detectors=" + c + " " + z);
+        newImage("three", "8-bit black", 16, 16, 2);
+        run("Add...", "value=3 stack");
+        Property.set("poreseg_classes", "pore,solid,glue");
+        run("PoreSeg Correct", "corrections=three");
+        print("classes=" + Property.get("poreseg_classes"));
+        """,
+        str(folder),
+    )
+    for said in ("virtual=12 1", "detectors=1 12", "classes=pore,solid,glue"):
+        assert said in printed.splitlines()
+    assert "Note: detectors has no voxel size: a voxel is taken as 10 nm." in printed
+
+
 FAULTS = {
     "`count` must be a whole number of at least 1, but is: many. Leave it out for 20.": (
         'run("PoreSeg Select Slices", "image=[{f}/stack.tif] count=many");'
@@ -194,6 +219,9 @@ FAULTS = {
     ),
     "`image` must hold grey values, but is: colours with colours (RGB)": (
         'newImage("colours", "RGB black", 8, 8, 3); run("PoreSeg Select Slices", "count=3");'
+    ),
+    "`image` must be a stack of slices, without a time axis, but is: movie, with 3 frames.": (
+        'newImage("movie", "8-bit grayscale-mode", 8, 8, 1, 1, 3); run("PoreSeg Measure", "");'
     ),
     "`labels` must label at least two classes": (
         'run("PoreSeg Train Forest", "image=[{f}/stack.tif] labels=[{f}/bad.tif] '
@@ -220,15 +248,19 @@ def test_a_fault_stops_the_macro_there_says_why_and_overwrites_nothing(run, smal
     assert contents(folder) == before
 
 
-def python_of(imagej):
-    """The number of the Python process that answers, once it is at work."""
-    deadline = time.monotonic() + 40
+def long_macro(status, folder):
+    return f'print("before");\n{LONG[status].replace("{f}", str(folder))}\nprint("after");\n'
+
+
+def python_at_work(imagej, status):
+    """The number of the Python process, once it has got so far."""
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for progress in (imagej / "temp").glob("*/progress.txt"):
-            if "Training" in progress.read_text():
+            if progress.read_text().startswith(status.replace(" ", "+")):
                 return int((progress.parent / "pid.txt").read_text())
         time.sleep(0.1)
-    raise AssertionError("Python did not begin")
+    raise AssertionError("Python did not get so far")
 
 
 def has_ended(pid):
@@ -242,8 +274,8 @@ def has_ended(pid):
 
 def test_when_python_is_killed_the_macro_stops_and_says_so(begin, imagej, small, tmp_path):
     folder = fill(tmp_path / "folder", small)
-    process = begin(LONG.replace("{f}", str(folder)))
-    os.kill(python_of(imagej), signal.SIGKILL)
+    process = begin(long_macro("Growing trees", folder))
+    os.kill(python_at_work(imagej, "Growing trees"), signal.SIGKILL)
     killed = time.monotonic()
     printed, _ = process.communicate(timeout=30)
     assert time.monotonic() - killed < 10
@@ -256,8 +288,8 @@ def test_when_python_is_killed_the_macro_stops_and_says_so(begin, imagej, small,
 
 def test_when_imagej_is_killed_python_ends_and_writes_nothing(begin, imagej, small, tmp_path):
     folder = fill(tmp_path / "folder", small)
-    process = begin(LONG.replace("{f}", str(folder)))
-    pid = python_of(imagej)
+    process = begin(long_macro("Training ResUNet", folder))
+    pid = python_at_work(imagej, "Training ResUNet")
     process.kill()
     deadline = time.monotonic() + 10
     while not has_ended(pid):
@@ -268,3 +300,114 @@ def test_when_imagej_is_killed_python_ends_and_writes_nothing(begin, imagej, sma
     note.unlink()
     assert list((imagej / "temp").glob("*/")) == []
     assert set(contents(folder)) == {"stack.tif", "truth.tif"}
+
+
+def test_in_the_window_the_menu_the_dialog_the_message_and_esc_work(
+    imagej, display, small, tmp_path
+):
+    folder = fill(tmp_path / "folder", small)
+    java = find_java().home / "bin" / "java"
+    modules = subprocess.run([java, "--list-modules"], capture_output=True, text=True, check=True)
+    if "jdk.compiler" not in modules.stdout:
+        pytest.skip("needs a Java that compiles the source of the check (Debian: openjdk-17-jdk)")
+    printed = subprocess.run(
+        [
+            *(java, f"-Duser.home={imagej / 'home'}", f"-Djava.io.tmpdir={imagej / 'temp'}"),
+            *("-cp", imagej / "ij.jar", WINDOW, imagej),
+            *(folder / "stack.tif", folder / "truth.tif", tmp_path / "dialog.png"),
+        ],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=100,
+        env=os.environ | {"DISPLAY": display, "LC_ALL": "C.UTF-8"},
+        check=True,
+    ).stdout
+    said = dict(line.split("=", 1) for line in printed.splitlines())
+    message = (
+        "PoreSeg Select Slices: `count` must be a whole number of at least 1, but is: many. "
+        "Leave it out for 20. It is: how many slices."
+    )
+    assert int(said.pop("height")) < 1000
+    assert said == {
+        "recorded": 'run("PoreSeg Select Slices", "image=stack.tif strategy=distributed count=3");',
+        "rows": "3",
+        "menu": message,
+        "macro": message,
+        "exception": "false",
+        "shown": "phantom-truth;phantom current",
+        "went on": "false",
+    }
+    deadline = time.monotonic() + 10
+    while list((imagej / "temp").glob("*/")):  # Python leaves it behind clean
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    for note in (imagej / "temp").glob("*.txt"):
+        note.unlink()
+
+
+def test_when_the_environment_is_gone_the_message_says_what_to_do(run, imagej):
+    plugin = imagej / "plugins" / "PoreSeg" / "PoreSeg_Measure.ijm"
+    plugin.write_text(plugin_text(CATALOG["measure"], "/gone/bin/python"))
+    printed = run('print("before"); run("PoreSeg Measure", ""); print("after");')
+    install(imagej)
+    assert "/gone/bin/python cannot be started." in printed
+    assert "Run `fiji-poreseg install` again in the right environment." in printed
+    assert "after" not in printed
+
+
+def test_uninstalling_leaves_what_is_not_ours(tmp_path, capsys, monkeypatch):
+    (tmp_path / "jars").mkdir()
+    plugins = tmp_path / "plugins" / "PoreSeg"
+    plugins.parent.mkdir()
+    monkeypatch.setenv("FIJI_HOME", str(tmp_path))
+    assert cli.main(["install"]) == 0
+    assert f"{len(CATALOG)} plugins written to {plugins}" in capsys.readouterr().out
+    names = {plugin_name(command) for command in CATALOG.values()}
+    assert {path.name for path in plugins.iterdir()} == names
+    before = contents(plugins)
+    assert install().kept == ()
+    assert contents(plugins) == before
+
+    gone = CATALOG["measure"], "PoreSeg Weigh"
+    (plugins / "PoreSeg_Weigh.ijm").write_text(plugin_text(gone[0], sys.executable))
+    (plugins / "PoreSeg_Mine.ijm").write_text("print(1);")
+    changed = plugins / "PoreSeg_Segment.ijm"
+    changed.write_text(changed.read_text().replace("wait(50)", "wait(90)"))
+    done = install(tmp_path)
+    assert done.removed == ("PoreSeg_Weigh.ijm",)
+    assert done.kept == ("PoreSeg_Segment.ijm",)
+    assert "wait(90)" in changed.read_text()
+    assert cli.main(["uninstall"]) == 0
+    assert f"Left as it is, since you changed it: {changed}" in capsys.readouterr().out
+    assert {path.name for path in plugins.iterdir()} == {changed.name, "PoreSeg_Mine.ijm"}
+
+
+def test_an_empty_folder_is_removed_too_and_a_mac_s_application_is_understood(tmp_path):
+    for part in ("Fiji.app/Contents", "jars", "plugins"):
+        (tmp_path / part).mkdir(parents=True)
+    assert install(tmp_path / "Fiji.app").folder == tmp_path / "plugins" / "PoreSeg"
+    assert len(uninstall(tmp_path).removed) == len(CATALOG)
+    assert list((tmp_path / "plugins").iterdir()) == []
+
+
+def test_another_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.delenv("FIJI_HOME", raising=False)
+    with pytest.raises(fp.ParameterError, match="`fiji` is needed, since FIJI_HOME is not set"):
+        install()
+    (tmp_path / "plugins").mkdir()
+    with pytest.raises(fp.ParameterError, match="`fiji` must be the folder of Fiji or ImageJ"):
+        install(tmp_path)
+    assert list((tmp_path / "plugins").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text", ['C:\\Users\\Jörg "J"\\孔 🔬\\python.exe', "/opt/a b/bin/python", "", "\n", "ö"]
+)
+def test_imagej_reads_a_path_as_it_was(text):
+    assert fp.start().run_macro(f"value = {macro_string(text)};\nreturn value;") == text
+
+
+def test_a_plugin_is_ascii_whatever_the_path(tmp_path):
+    for command in CATALOG.values():
+        assert plugin_text(command, "C:\\Users\\Jörg\\python.exe").isascii()

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from fiji_poreseg.commands.spec import Command, Parameter, Role
 from fiji_poreseg.errors import ParameterError
 
+_NAMED = (Role.IMAGE, Role.LABELS, Role.MODEL)
+
 
 class OpenImage(Protocol):
     """An image that is open in ImageJ, however it is reached."""
@@ -42,7 +44,8 @@ def resolve(
     command
         The command.
     given
-        The options of the macro's line.
+        The options of the macro's line. An empty image, overlay or model counts as left out:
+        so ImageJ's recorder writes the empty fields of a dialog.
     images
         The open images.
     current
@@ -56,6 +59,8 @@ def resolve(
         Arguments for the command, and the title of the image that its first parameter
         stands for, if it stands for one.
     """
+    named = {name for name, p in command.parameters.items() if p.info.role in _NAMED}
+    given = {name: value for name, value in given.items() if value or name not in named}
     raw: dict[str, object] = dict(given)
     image = title = None
     for position, parameter in enumerate(command.parameters.values()):

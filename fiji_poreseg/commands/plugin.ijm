@@ -1,5 +1,5 @@
-// Written by `fiji-poreseg install`, which also writes it anew: after an update of fiji-poreseg,
-// and when its Python environment has moved. A copy of yours needs another name.
+// Written by `fiji-poreseg install`. Run that again after an update of fiji-poreseg, and when its
+// Python environment has moved; it leaves this file alone once you have changed it.
 
 var title = @TITLE@;
 var python = @PYTHON@;
@@ -29,7 +29,7 @@ while (!File.exists(folder + "/answer.txt")) {
 	if (File.exists(folder + "/progress.txt")) tell();
 	if (ticks % 40 == 0) checkPython();
 }
-show();
+showAnswer();
 clean();
 if (!inBatchMode) setBatchMode("exit and display");
 
@@ -87,7 +87,7 @@ function checkPython() {
 }
 
 // The answer is a word per entry, and its values, each in a line.
-function show() {
+function showAnswer() {
 	answer = split(File.openAsString(folder + "/answer.txt"), "\n");
 	hasRows = false;
 	i = 0;

@@ -111,7 +111,7 @@ def _current_image(parameter: Parameter) -> tuple[str, str]:
     return (
         f'if (nImages > 0) Dialog.addChoice({name}, getList("image.titles"), getTitle());'
         f" else {field}",
-        f"if (nImages > 0) options += option({name}, Dialog.getChoice(), getTitle());"
+        f"if (nImages > 0) options = options + option({name}, Dialog.getChoice(), getTitle());"
         f" else {answer}",
     )
 
@@ -120,7 +120,7 @@ def _field(parameter: Parameter) -> tuple[str, str]:
     """A statement that adds a field, and one that takes its value."""
     info = parameter.info
     default = "" if parameter.required or parameter.default is None else show(parameter.default)
-    notes = [_OPEN.get(info.role, ""), info.unit]
+    notes = [_OPEN.get(info.role, ""), "" if parameter.name.endswith(info.unit) else info.unit]
     if parameter.required:
         notes.append(_LEFT_OUT.get(info.role, ""))
     note = "; ".join(note for note in notes if note)
@@ -129,21 +129,21 @@ def _field(parameter: Parameter) -> tuple[str, str]:
     if parameter.is_flag:
         return (
             f"Dialog.addCheckbox({name}, {default});",
-            f"options += option({name}, flag(Dialog.getCheckbox()), {first});",
+            f"options = options + option({name}, flag(Dialog.getCheckbox()), {first});",
         )
     if info.choices and not isinstance(parameter.default, tuple):
         listed = dict.fromkeys((default, *info.choices))
         choices = ", ".join(macro_string(choice) for choice in listed)
         return (
             f"Dialog.addChoice({name}, newArray({choices}), {first});",
-            f"options += option({name}, Dialog.getChoice(), {first});",
+            f"options = options + option({name}, Dialog.getChoice(), {first});",
         )
     kind = "String"
     if info.role is not Role.VALUE:
         kind = "Directory" if info.role is Role.OUTPUT and "DIR" in info.metavar else "File"
     return (
         f"Dialog.add{kind}({macro_string(label)}, {first});",
-        f"options += option({name}, Dialog.getString(), {first});",
+        f"options = options + option({name}, Dialog.getString(), {first});",
     )
 
 

@@ -6,7 +6,7 @@ import textwrap
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from fiji_poreseg import __version__, files
 from fiji_poreseg.commands.catalog import CATALOG
 from fiji_poreseg.commands.inputs import resolve, result_title
 from fiji_poreseg.commands.macro import parse_options
-from fiji_poreseg.commands.spec import Command, Presentation, Role
+from fiji_poreseg.commands.spec import Command, Presentation
 from fiji_poreseg.errors import EngineError, ParameterError, PoreSegWarning
 from fiji_poreseg.model import Model
 from fiji_poreseg.progress import reporting
@@ -51,13 +51,22 @@ class RemoteImage:
     def stack(self, parameter: str) -> xr.DataArray:
         """The image as a stack."""
         path = self.folder.fetch(self.id)
+        metadata = self._metadata()
+        frames = metadata.get("frames", 1)
+        if frames > 1:
+            raise ParameterError(
+                parameter,
+                "must be a stack of slices, without a time axis",
+                f"{self.title}, with {frames} frames",
+                "If they are slices, swap frames and slices in Image > Properties.",
+            )
         try:
             stack = files.read(path, parameter=parameter).rename(self.title)
         except ParameterError as error:
             # The file is not the user's.
             said = str(error.value).replace(str(path), self.title)
             raise ParameterError(error.parameter, error.rule, said, error.hint) from error
-        classes = self._metadata().get("Properties", {}).get(_CLASSES_PROPERTY)
+        classes = metadata.get("Properties", {}).get(_CLASSES_PROPERTY)
         return stack.assign_attrs({"classes": tuple(classes.split(","))} if classes else {})
 
     def overlay(self) -> list[roifile.ImagejRoi]:
@@ -141,7 +150,7 @@ def _run(request: Request, folder: Folder) -> Iterator[tuple[str, ...]]:
     command = _command(request.title)
     images = [RemoteImage(number, title, folder) for number, title in request.images]
     current = next((image for image in images if image.id == request.current), None)
-    given = _without_empty(command, parse_options(request.options))
+    given = parse_options(request.options)
     raw, title = resolve(command, given, images, current, request.model)
     with reporting(FolderReporter(folder)):
         result = command.run(raw)
@@ -160,16 +169,6 @@ def _command(title: str) -> Command[..., Any]:
     raise EngineError(
         f"fiji-poreseg {__version__} has no such command. Run `fiji-poreseg install` again."
     )
-
-
-def _without_empty(command: Command[..., Any], given: Mapping[str, str]) -> dict[str, str]:
-    """Leave out images and models that are empty: ImageJ records the fields of a dialog so."""
-    named = {
-        name
-        for name, parameter in command.parameters.items()
-        if parameter.info.role in (Role.IMAGE, Role.LABELS, Role.MODEL)
-    }
-    return {name: value for name, value in given.items() if value or name not in named}
 
 
 def _entries(

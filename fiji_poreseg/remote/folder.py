@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote_plus, unquote_plus
 
 _PAUSE_S = 0.05
+_LOOK_EVERY_S = 0.5
 _LONGEST_SILENCE_S = 6.0
 _LAST_SECONDS = 2.0
 _GONE = "ImageJ no longer waits for this command: it was closed or killed, or Esc was pressed."
@@ -76,12 +77,13 @@ class Folder:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        last, since = None, time.monotonic()
-        while time.monotonic() - since < _LONGEST_SILENCE_S:
-            time.sleep(10 * _PAUSE_S)
+        last, silence = self._signs_of_life(), 0.0
+        while silence < _LONGEST_SILENCE_S:
+            time.sleep(_LOOK_EVERY_S)
             news = self._signs_of_life()
-            if news != last:
-                last, since = news, time.monotonic()
+            # Not by the clock, which may have gone on while the computer slept.
+            silence = silence + _LOOK_EVERY_S if news == last else 0.0
+            last = news
         self._end()
 
     def _signs_of_life(self) -> list[tuple[int, int]]:
