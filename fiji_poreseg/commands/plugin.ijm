@@ -10,12 +10,12 @@ var current = 0;
 var ticks = 0;
 
 options = "" + call("ij.Macro.getOptions");
-if (options == "nothing ") exit;
+if (options == "fiji_poreseg_nothing ") exit;
 if (options == "null") options = "";
 if (fromMacro) {
 	// Once a plugin has used run(), the macro that called it stops when the plugin is aborted, be
 	// it by Esc or by stop(). Before, ImageJ would go on with that macro's next line.
-	run(title, "nothing");
+	run(title, "fiji_poreseg_nothing");
 } else
 	options = ask();
 setBatchMode(true); // so that images are selected without their windows coming to the front
@@ -83,7 +83,7 @@ function checkPython() {
 		found = exec("sh", "-c", "kill -0 " + pid + " && echo " + pid);
 	if (indexOf(found, pid) < 0 && !File.exists(folder + "/answer.txt"))
 		stop("Python ended without an answer: it was killed, or ran out of memory.\n"
-			+ "Nothing was overwritten. Close other programs, or take fewer slices with indices=...");
+			+ "No file is left half-written. Close other programs, or take fewer slices with indices=...");
 }
 
 // The answer is a word per entry, and its values, each in a line.
