@@ -4,7 +4,8 @@
 var title = @TITLE@;
 var python = @PYTHON@;
 var folder = getDirectory("temp") + "fiji-poreseg-" + d2s(getTime(), 0) + "-" + round(1e6 * random);
-var fromMacro = indexOf(call("java.lang.Thread.currentThread"), "Run$_") >= 0;
+// Not by the thread's name: Fiji runs a plugin in a thread of its own.
+var fromMacro = startsWith(call("ij.IJ.macroRunning"), "true");
 var inBatchMode = is("Batch Mode");
 var current = 0;
 var ticks = 0;
