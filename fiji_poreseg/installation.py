@@ -118,7 +118,7 @@ def _is_foreign(path: Path) -> bool:
 
 
 def _read(path: Path) -> str:
-    return path.read_bytes().decode("latin-1")  # as ImageJ does; any file can be read so
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _remove(folder: Path, names: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

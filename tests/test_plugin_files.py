@@ -16,7 +16,7 @@ import fiji_poreseg as fp
 from fiji_poreseg import cli
 from fiji_poreseg.bridge.jvm import find_java
 from fiji_poreseg.commands.catalog import CATALOG
-from fiji_poreseg.commands.plugin_files import macro_string, plugin_name, plugin_text
+from fiji_poreseg.commands.plugin_files import is_unchanged, macro_string, plugin_name, plugin_text
 from fiji_poreseg.installation import install, uninstall
 
 MACROS = Path(__file__).parent.parent / "macros"
@@ -409,6 +409,9 @@ def test_imagej_reads_a_path_as_it_was(text):
     assert fp.start().run_macro(f"value = {macro_string(text)};\nreturn value;") == text
 
 
-def test_a_plugin_is_ascii_whatever_the_path(tmp_path):
+def test_a_plugin_names_its_program_in_a_comment_and_is_ascii_otherwise():
+    python = "C:\\Users\\Jörg\\python.exe"
     for command in CATALOG.values():
-        assert plugin_text(command, "C:\\Users\\Jörg\\python.exe").isascii()
+        text = plugin_text(command, python)
+        assert is_unchanged(text)
+        assert text.replace(f"\n// program: {python}\n", "").isascii()

@@ -1,5 +1,6 @@
 // Written by `fiji-poreseg install`. Run that again after an update of fiji-poreseg, and when its
 // Python environment has moved; it leaves this file alone once you have changed it.
+// program: @PROGRAM@
 
 var title = @TITLE@;
 var python = @PYTHON@;

@@ -2,7 +2,7 @@
 
 A plugin hands its options and the images that are asked for to the environment's Python
 (`fiji_poreseg.remote`), in a folder of files, and shows what comes back. ImageJ reads a plugin as
-Latin-1, so its text is ASCII; what is exchanged is percent-encoded.
+Latin-1, so it is ASCII but for a comment; what is exchanged is percent-encoded.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ def plugin_text(command: Command[..., Any], python: str) -> str:
     Returns
     -------
     str
-        ASCII. The first line carries a sum over the rest, for `is_unchanged`.
+        The first line carries a sum over the rest, for `is_unchanged`.
     """
     template = files("fiji_poreseg.commands") / "plugin.ijm"
     body = template.read_text(encoding="ascii")
     for name, value in {
+        "@PROGRAM@": python,
         "@TITLE@": macro_string(command.title),
         "@PYTHON@": macro_string(python),
         "@DIALOG@": "".join(f"\t{line}\n" for line in _dialog(command)),
