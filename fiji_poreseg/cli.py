@@ -1,4 +1,4 @@
-"""The program `fiji-poreseg`: the commands, macros, the demonstration, and the doctor."""
+"""The program `fiji-poreseg`: the commands, and what goes with them."""
 
 from __future__ import annotations
 
@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_macro(subparsers)
     _add_demo(subparsers)
     _add_doctor(subparsers)
+    _add_install(subparsers)
     return parser
 
 
@@ -137,6 +138,21 @@ def _add_doctor(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     parser = subparsers.add_parser("doctor", help=summary, description=summary)
     _add_fiji(parser)
     parser.set_defaults(run=_run_doctor)
+
+
+def _add_install(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    for name, summary in {
+        "install": "Put the commands into a Fiji or ImageJ that you start yourself, as plugins.",
+        "uninstall": "Remove those plugins again.",
+    }.items():
+        parser = subparsers.add_parser(name, help=summary, description=summary)
+        parser.add_argument(
+            "--fiji",
+            metavar="DIR",
+            type=Path,
+            help="its folder; by default that of FIJI_HOME",
+        )
+        parser.set_defaults(run=_run_install, action=name)
 
 
 def _run_command(parsed: argparse.Namespace) -> None:
@@ -193,6 +209,18 @@ def _signs(console: Console) -> Mapping[str, str]:
     except UnicodeEncodeError:
         return {"good": "ok", "note": "!", "bad": "x", "advice": "->"}
     return signs
+
+
+def _run_install(parsed: argparse.Namespace) -> None:
+    from fiji_poreseg import installation
+
+    done = getattr(installation, parsed.action)(parsed.fiji)
+    for what, names in {"written to": done.written, "removed from": done.removed}.items():
+        if names:
+            sys.stdout.write(f"{len(names)} plugins {what} {done.folder}\n")
+    for name in done.kept:
+        sys.stdout.write(f"Left as it is, since you changed it: {done.folder / name}\n")
+    sys.stdout.write("Start ImageJ again, or use Help > Refresh Menus.\n")
 
 
 @contextmanager
