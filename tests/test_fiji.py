@@ -218,6 +218,11 @@ def test_what_cannot_be_started_is_refused(monkeypatch, engine, fiji, words):
         bridge.start(engine=engine, fiji=fiji)
 
 
+def test_an_unknown_engine_is_refused_while_one_runs_as_well():
+    with pytest.raises(ParameterError, match="`engine` must be one of"):
+        engines.reuse(Engine("embedded"), "imagej2", None, headless=True)
+
+
 @pytest.mark.parametrize(
     ("running", "asked", "words"),
     [

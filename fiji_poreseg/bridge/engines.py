@@ -43,10 +43,7 @@ def choose(engine: str, fiji: str | Path | None) -> Path | str | None:
     ParameterError
         If the engine is unknown, or the Fiji is not named as it must be.
     """
-    if engine not in ENGINES:
-        raise ParameterError(
-            "engine", f"must be one of {', '.join(ENGINES)}", engine, "Leave it out for auto."
-        )
+    _check_name(engine)
     if engine == "embedded":
         if fiji is not None:
             raise ParameterError(
@@ -62,6 +59,13 @@ def choose(engine: str, fiji: str | Path | None) -> Path | str | None:
             "Give it, such as sc.fiji:fiji, or set FIJI_HOME to the folder.",
         )
     return place
+
+
+def _check_name(engine: str) -> None:
+    if engine not in ENGINES:
+        raise ParameterError(
+            "engine", f"must be one of {', '.join(ENGINES)}", engine, "Leave it out for auto."
+        )
 
 
 def start_engine(engine: str, fiji: str | Path | None, *, headless: bool) -> Engine:
@@ -104,9 +108,12 @@ def reuse(running: Engine, engine: str, fiji: str | Path | None, *, headless: bo
 
     Raises
     ------
+    ParameterError
+        If the engine is unknown, or the Fiji is not named as it must be.
     EngineError
         If it is not what is asked for.
     """
+    _check_name(engine)
     wanted = choose(engine, fiji) if _names_a_fiji(engine, fiji) else None
     if running.kind == "joined":
         return join(headless=headless, fiji_wanted=wanted is not None, gateway=running.gateway)
