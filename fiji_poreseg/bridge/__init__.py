@@ -18,6 +18,7 @@ __all__ = [
     "ImageJ",
     "MacroError",
     "run_macro_file",
+    "run_window",
     "shutdown",
     "start",
     "to_imageplus",
@@ -25,6 +26,8 @@ __all__ = [
     "to_xarray",
 ]
 
+# How long a command may take to clear up when ImageJ is quit under it.
+_LONGEST_CANCEL_S = 10.0
 _running: ImageJ | None = None
 
 
@@ -157,6 +160,27 @@ def _images() -> Any:
 def run_macro_file(path: str | Path, argument: str = "") -> None:
     """Run a macro file headless, with every command registered; raises what went wrong."""
     start().run_macro(Path(path), argument)
+
+
+def run_window() -> None:
+    """Open ImageJ's window with the commands in Plugins > PoreSeg; return when it was closed.
+
+    Raises
+    ------
+    EngineError
+        If there is no display, or ImageJ cannot be started.
+    """
+    from fiji_poreseg.bridge import window
+
+    def work() -> None:
+        session = start(headless=False)._session
+        try:
+            with window.warnings_in_log():
+                window.wait_until_quit()
+        finally:
+            session.cancel(_LONGEST_CANCEL_S)
+
+    window.beside_event_loop(work)
 
 
 def to_imageplus(stack: xr.DataArray) -> Any:

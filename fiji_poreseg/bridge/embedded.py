@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from fiji_poreseg.bridge import jvm
+from fiji_poreseg.bridge.window import check_display
 
 
 def start_imagej(*, headless: bool) -> None:
@@ -18,6 +19,8 @@ def start_imagej(*, headless: bool) -> None:
         Whether to do without a window. Otherwise ImageJ's own window opens.
     """
     jvm.start_jvm(headless=headless)
+    if not headless:
+        check_display()
     # Must come before any class of ImageJ is loaded.
     jvm.jclass("net.imagej.patcher.LegacyInjector").preinit()
     _write_utf8()

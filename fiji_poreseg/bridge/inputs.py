@@ -16,7 +16,7 @@ from fiji_poreseg.errors import ParameterError
 
 
 def resolve(
-    command: Command[..., Any], given: Mapping[str, str], last_model: object
+    command: Command[..., Any], given: Mapping[str, object], last_model: object
 ) -> tuple[dict[str, object], str | None]:
     """Put images, overlays and models in the place of their names, or of nothing.
 
@@ -25,7 +25,7 @@ def resolve(
     command
         The command.
     given
-        The options of the macro's line.
+        The options of the macro's line, or of the dialog.
     last_model
         The model trained last in this session, or None.
 
@@ -42,7 +42,7 @@ def resolve(
         first = position == 0 and role is Role.IMAGE
         found = None
         if role in (Role.IMAGE, Role.LABELS) and name in given:
-            found = _find_image(name, given[name])
+            found = _find_image(name, str(given[name]))
         elif first:
             found = _current_image(name)
         elif role is Role.LABELS:
@@ -53,7 +53,7 @@ def resolve(
             raw[name] = to_xarray(found, parameter=name)
         if first:
             image = found
-            title = Path(given[name]).name if found is None else str(found.getTitle())
+            title = Path(str(given[name])).name if found is None else str(found.getTitle())
     return raw, title
 
 
