@@ -166,19 +166,20 @@ class Session:
         line = None if interpreter is None else _line_of(interpreter)
         error.add_note(f"Line {line} of the macro: {command.title}")
         message = f"{command.title}: {error or type(error).__name__}"
-        if isinstance(error, Canceled):
-            jclass("ij.IJ").showStatus(message)
-        elif jclass("ij.IJ").getInstance() is not None:
+        if jclass("ij.IJ").getInstance() is not None:
             message = wrapped(message)
-        if interpreter is None:
-            # A script; or Esc, after which ImageJ may have forgotten its macro by now.
-            if not isinstance(error, Canceled):
-                jclass("ij.IJ").error(command.title, message)
-            return
-        if self._running is not None and not self._running.equals(interpreter):
+        if interpreter is not None and self._running not in (None, interpreter):
             # The command stands in a macro that another one called, which would go on.
             self._running.leave()
-        interpreter.abort(message)
+        if isinstance(error, Canceled):
+            if interpreter is not None:  # after Esc, ImageJ forgets its macro by itself
+                interpreter.setIgnoreErrors(True)
+                interpreter.abort(message)
+            jclass("ij.IJ").log(message)
+        elif interpreter is None:
+            jclass("ij.IJ").error(command.title, message)
+        else:
+            interpreter.abort(message)
 
     def _run(
         self,
