@@ -21,7 +21,13 @@ from fiji_poreseg.commands.arguments import add_commands, given
 from fiji_poreseg.commands.catalog import CATALOG
 from fiji_poreseg.commands.macro import record_line
 from fiji_poreseg.commands.spec import Presentation
-from fiji_poreseg.errors import EngineError, MacroError, ParameterError, PoreSegWarning
+from fiji_poreseg.errors import (
+    EngineError,
+    MacroError,
+    ParameterError,
+    PoreSegWarning,
+    in_words,
+)
 from fiji_poreseg.progress import reporting
 
 _MOST_ROWS = 40
@@ -63,18 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _console.print(f"fiji-poreseg: {where}{error}", markup=False, soft_wrap=True)
         return 1
     except (MemoryError, OSError) as error:
-        _console.print(f"fiji-poreseg: {_in_words(error)}", markup=False, soft_wrap=True)
+        _console.print(f"fiji-poreseg: {in_words(error)}", markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         _console.print("fiji-poreseg: interrupted")
         return 130
     return 0
-
-
-def _in_words(error: MemoryError | OSError) -> str:
-    if isinstance(error, MemoryError):
-        return "out of memory. Close other programs, or take fewer slices with indices=…."
-    return f"{error}. Nothing that was there is damaged; free space or choose another place."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in CATALOG:
         subparsers.choices[command.replace("_", "-")].set_defaults(run=_run_command)
     _add_macro(subparsers)
+    _add_gui(subparsers)
     _add_demo(subparsers)
     _add_doctor(subparsers)
     _add_install(subparsers)
@@ -113,6 +114,13 @@ def _add_fiji(parser: argparse.ArgumentParser) -> None:
         help="a Fiji's folder, or Maven coordinates such as sc.fiji:fiji; default FIJI_HOME, and "
         "where that is not set, ImageJ alone",
     )
+
+
+def _add_gui(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    summary = "Open ImageJ's window with every PoreSeg command in Plugins > PoreSeg."
+    parser = subparsers.add_parser("gui", help=summary, description=summary)
+    _add_fiji(parser)
+    parser.set_defaults(run=_run_gui)
 
 
 def _add_demo(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -168,6 +176,10 @@ def _run_command(parsed: argparse.Namespace) -> None:
 def _run_macro(parsed: argparse.Namespace) -> None:
     with terminal_progress():
         bridge.run_macro_file(parsed.file, parsed.argument, fiji=parsed.fiji)
+
+
+def _run_gui(parsed: argparse.Namespace) -> None:
+    bridge.run_window(fiji=parsed.fiji)
 
 
 def _run_demo(parsed: argparse.Namespace) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "MacroError",
     "register",
     "run_macro_file",
+    "run_window",
     "shutdown",
     "start",
     "to_imageplus",
@@ -27,6 +28,8 @@ __all__ = [
     "to_xarray",
 ]
 
+# How long a command may take to clear up when ImageJ is quit under it.
+_LONGEST_CANCEL_S = 10.0
 _running: ImageJ | None = None
 
 
@@ -231,6 +234,34 @@ def _images() -> Any:
 def run_macro_file(path: str | Path, argument: str = "", *, fiji: str | Path | None = None) -> None:
     """Run a macro file headless, with every command registered; raises what went wrong."""
     start(fiji=fiji).run_macro(Path(path), argument)
+
+
+def run_window(fiji: str | Path | None = None) -> None:
+    """Open ImageJ's window with the commands in Plugins > PoreSeg; return when it was closed.
+
+    Parameters
+    ----------
+    fiji
+        As for `start`.
+
+    Raises
+    ------
+    ParameterError
+        If the folder holds no Fiji.
+    EngineError
+        If there is no display, or ImageJ cannot be started.
+    """
+    from fiji_poreseg.bridge import window
+
+    def work() -> None:
+        session = start(fiji=fiji, headless=False)._session
+        try:
+            with window.warnings_in_log():
+                window.wait_until_quit()
+        finally:
+            session.cancel(_LONGEST_CANCEL_S)
+
+    window.beside_event_loop(work)
 
 
 def to_imageplus(stack: xr.DataArray) -> Any:

@@ -8,6 +8,7 @@ import sys
 import jpype
 
 from fiji_poreseg.bridge import jvm
+from fiji_poreseg.bridge.window import check_display
 from fiji_poreseg.errors import EngineError
 
 
@@ -30,8 +31,10 @@ def prepare(*, headless: bool) -> None:
     Raises
     ------
     EngineError
-        If ImageJ was loaded without its patch, and has no commands.
+        If ImageJ was loaded without its patch and has no commands, or a window cannot be shown.
     """
+    if not headless:
+        check_display()
     try:
         # Must come before any class of ImageJ is loaded.
         jvm.jclass("net.imagej.patcher.LegacyInjector").preinit()

@@ -16,7 +16,7 @@ from fiji_poreseg.commands.spec import Command
 
 
 def resolve(
-    command: Command[..., Any], given: Mapping[str, str], last_model: object
+    command: Command[..., Any], given: Mapping[str, object], last_model: object
 ) -> tuple[dict[str, object], str | None]:
     """Put ImageJ's images and overlays in the place of their names; see `commands.inputs`."""
     current = jclass("ij.WindowManager").getCurrentImage()

@@ -32,7 +32,7 @@ class OpenImage(Protocol):
 
 def resolve(
     command: Command[..., Any],
-    given: Mapping[str, str],
+    given: Mapping[str, object],
     images: Sequence[OpenImage],
     current: OpenImage | None,
     last_model: object,
@@ -44,8 +44,8 @@ def resolve(
     command
         The command.
     given
-        The options of the macro's line. An empty image, overlay or model counts as left out:
-        so ImageJ's recorder writes the empty fields of a dialog.
+        The options of the macro's line, or of the dialog. An empty image, overlay or model
+        counts as left out: so ImageJ's recorder writes the empty fields of a dialog.
     images
         The open images.
     current
@@ -68,7 +68,7 @@ def resolve(
         first = position == 0 and role is Role.IMAGE
         found = None
         if role in (Role.IMAGE, Role.LABELS) and name in given:
-            found = _find(name, given[name], images)
+            found = _find(name, str(given[name]), images)
         elif first:
             found = _check_current(name, current)
         elif role is Role.LABELS:
@@ -79,7 +79,7 @@ def resolve(
             raw[name] = found.stack(name)
         if first:
             image = found
-            title = Path(given[name]).name if found is None else found.title
+            title = Path(str(given[name])).name if found is None else found.title
     return raw, title
 
 
