@@ -132,7 +132,7 @@ def _field(parameter: Parameter) -> tuple[str, str]:
             f"Dialog.addCheckbox({name}, {default});",
             f"options = options + option({name}, flag(Dialog.getCheckbox()), {first});",
         )
-    if info.choices and not isinstance(parameter.default, tuple):
+    if parameter.is_choice:
         listed = dict.fromkeys((default, *info.choices))
         choices = ", ".join(macro_string(choice) for choice in listed)
         return (
@@ -141,7 +141,7 @@ def _field(parameter: Parameter) -> tuple[str, str]:
         )
     kind = "String"
     if info.role is not Role.VALUE:
-        kind = "Directory" if info.role is Role.OUTPUT and "DIR" in info.metavar else "File"
+        kind = "Directory" if parameter.is_folder else "File"
     return (
         f"Dialog.add{kind}({macro_string(label)}, {first});",
         f"options = options + option({name}, Dialog.getString(), {first});",
