@@ -21,13 +21,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import dask.array as da
 import numpy as np
 import tifffile
 import xarray as xr
 
 from fiji_poreseg.colours import LABEL_COLOURS
 from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.lazy import LARGE_BYTES, lazy_planes
 from fiji_poreseg.stack import (
     Spacing,
     make_stack,
@@ -42,7 +42,6 @@ from fiji_poreseg.stack import (
 PathLike = str | os.PathLike[str]
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-_LAZY_BYTES = 10**9
 # Offsets in a TIFF have 32 bits. Beyond, ImageJ reads slices that follow one another without a
 # gap after a single header; some room is left below for the headers of the single slices.
 _ONE_HEADER_BYTES = 2**32 - 2**26
@@ -389,10 +388,11 @@ def _check_extent(tiff: Any, series: Any) -> None:
 
 
 def _is_large(series: Any) -> bool:
-    return series.dataoffset is not None and series.nbytes > _LAZY_BYTES
+    return series.dataoffset is not None and series.nbytes > LARGE_BYTES
 
 
-def _lazy(file: Path, series: Any) -> da.Array:
+def _lazy(file: Path, series: Any) -> Any:
+    # Mapped once: the stack keeps its values where another file takes this one's place.
     mapped = np.memmap(
         file,
         dtype=series.pages[0].parent.byteorder + series.dtype.char,
@@ -400,10 +400,7 @@ def _lazy(file: Path, series: Any) -> da.Array:
         offset=series.dataoffset,
         shape=series.shape,
     )
-    chunks = (*(1 for _ in series.shape[:-2]), *series.shape[-2:])
-    # name=False: dask would otherwise read the whole file to give it a name.
-    lazy: da.Array = da.from_array(mapped, chunks=chunks, name=False)  # type: ignore[no-untyped-call]
-    return lazy
+    return lazy_planes(lambda *index: np.array(mapped[index]), series.shape, mapped.dtype)
 
 
 def _arrange(values: Any, order: list[int], has_channels: bool) -> Any:

@@ -2,8 +2,11 @@
 
 A stack is an `xarray.DataArray` with dims ``("z", "y", "x")``, or ``("c", "z", "y", "x")`` for
 several detectors, and coordinates in nm; where its slices have labels, as in ImageJ, they are
-the coordinate ``slice_label`` along z, so that they stay with their slices. Labels and
-segmentations are ``uint8``: 0 unlabelled (or no data), 1 pore, 2 solid, 3 and up further classes.
+the coordinate ``slice_label`` along z (along c and z where the detectors have labels of their
+own), so that they stay with their slices. Names of the detectors are the coordinate ``c``.
+
+Labels and segmentations are ``uint8``: 0 unlabelled (or no data), 1 pore, 2 solid, 3 and up
+further classes.
 """
 
 from __future__ import annotations
@@ -42,8 +45,8 @@ _NM_PER_UNIT = {
     "cm": 1e7,
     "m": 1e9,
 }
-_AXES = ("z", "y", "x")
-_SLICE_LABEL = "slice_label"
+AXES = ("z", "y", "x")
+SLICE_LABEL = "slice_label"
 _CALIBRATION = ("unit", "spacing_nm", "source_unit")
 
 Converter: TypeAlias = Callable[[object, str], xr.DataArray | None]
@@ -119,7 +122,7 @@ def make_stack(
     shape = array.shape[-3:]
     coords: dict[str, Any] = {
         axis: start + step * np.arange(count)
-        for axis, start, step, count in zip(_AXES, origin_nm, spacing, shape, strict=True)
+        for axis, start, step, count in zip(AXES, origin_nm, spacing, shape, strict=True)
     }
     if slice_labels is not None:
         if len(slice_labels) != shape[0]:
@@ -129,8 +132,8 @@ def make_stack(
                 f"{len(slice_labels)} labels",
                 "Give as many labels as slices.",
             )
-        coords[_SLICE_LABEL] = _label_coordinate(slice_labels)
-    dims = _AXES if array.ndim == 3 else ("c", *_AXES)
+        coords[SLICE_LABEL] = _label_coordinate(slice_labels)
+    dims = AXES if array.ndim == 3 else ("c", *AXES)
     return xr.DataArray(array, dims=dims, coords=coords, name=name, attrs=kept)
 
 
@@ -146,7 +149,7 @@ def make_labels(
     Parameters
     ----------
     values
-        Class numbers, shape (z, y, x), cast to uint8.
+        Class numbers, shape (z, y, x), numpy or dask, cast to uint8.
     like
         The stack; its calibration and slice labels are taken over.
     name
@@ -159,15 +162,16 @@ def make_labels(
     xarray.DataArray
         uint8, dims ``("z", "y", "x")``, ``attrs["classes"]`` set.
     """
+    array: Any = values if hasattr(values, "ndim") else np.asarray(values)
     grid = like.isel(c=0, drop=True) if "c" in like.dims else like
-    coords: dict[str, Any] = {axis: grid[axis] for axis in _AXES}
+    coords: dict[str, Any] = {axis: grid[axis] for axis in AXES}
     names = slice_labels_of(like)
     if names is not None:
-        coords[_SLICE_LABEL] = _label_coordinate(names)
+        coords[SLICE_LABEL] = _label_coordinate(names)
     kept = {key: like.attrs[key] for key in _CALIBRATION if key in like.attrs}
     return xr.DataArray(
-        np.asarray(values, np.uint8),
-        dims=_AXES,
+        array.astype(np.uint8, copy=False),
+        dims=AXES,
         coords=coords,
         name=name or like.name,
         attrs={**kept, "classes": tuple(classes)},
@@ -175,8 +179,13 @@ def make_labels(
 
 
 def slice_labels_of(stack: xr.DataArray) -> tuple[str, ...] | None:
-    """The label of each slice, empty where one has none; None if the stack has no labels."""
-    labels = stack.coords.get(_SLICE_LABEL)
+    """The label of each slice, empty where one has none; None if the stack has no labels.
+
+    Where the detectors have labels of their own, those of the first.
+    """
+    labels = stack.coords.get(SLICE_LABEL)
+    if labels is not None and "c" in labels.dims:
+        labels = labels.isel(c=0)
     if labels is None or not set(labels.dims) <= {"z"}:
         return None
     # A slice taken out of a stack keeps its label without the axis.
@@ -282,7 +291,7 @@ def _count_not_finite(stack: xr.DataArray) -> int:
 def _axes_without_size(image: object) -> list[str]:
     if not isinstance(image, xr.DataArray) or "spacing_nm" in image.attrs:
         return []
-    return [axis for axis in _AXES if axis in image.dims and axis not in image.coords]
+    return [axis for axis in AXES if axis in image.dims and axis not in image.coords]
 
 
 def to_dataarray(image: object, parameter: str = "image") -> xr.DataArray:
@@ -312,7 +321,7 @@ def to_dataarray(image: object, parameter: str = "image") -> xr.DataArray:
 def _from_dataarray(array: xr.DataArray, parameter: str) -> xr.DataArray:
     if array.dims == ("y", "x"):
         array = array.expand_dims("z")
-    if array.dims not in (_AXES, ("c", *_AXES)):
+    if array.dims not in (AXES, ("c", *AXES)):
         raise ParameterError(
             parameter,
             "must have the dims (z, y, x) or (c, z, y, x)",
@@ -321,17 +330,18 @@ def _from_dataarray(array: xr.DataArray, parameter: str) -> xr.DataArray:
         )
     names = slice_labels_of(array)
     unit = _known_unit(array, parameter)
-    present = [axis for axis in _AXES if axis in array.coords]
+    present = [axis for axis in AXES if axis in array.coords]
     if not present:
-        return make_stack(
+        made = make_stack(
             array.data,
             array.attrs.get("spacing_nm"),
             name=str(array.name or "stack"),
             slice_labels=names,
             attrs=dict(array.attrs),
         )
-    if names is not None:
-        array = array.assign_coords({_SLICE_LABEL: _label_coordinate(names)})
+        return made.assign_coords({**array.coords, **made.coords})
+    if names is not None and "c" not in array[SLICE_LABEL].dims:
+        array = array.assign_coords({SLICE_LABEL: _label_coordinate(names)})
     if unit not in ("nm", "pixel"):
         array = array.assign_coords({axis: _in_nm(array[axis], unit) for axis in present})
         array = array.assign_attrs(source_unit=unit)
@@ -339,7 +349,7 @@ def _from_dataarray(array: xr.DataArray, parameter: str) -> xr.DataArray:
     spacing = spacing_nm(array, parameter)
     missing = {
         axis: step * np.arange(array.sizes[axis])
-        for axis, step in zip(_AXES, spacing, strict=True)
+        for axis, step in zip(AXES, spacing, strict=True)
         if axis not in present
     }
     return array.assign_coords(missing).assign_attrs(unit=unit, spacing_nm=spacing)
@@ -391,7 +401,7 @@ def spacing_nm(stack: xr.DataArray, parameter: str = "image") -> Spacing:
     stored = stack.attrs.get("spacing_nm", DEFAULT_SPACING_NM)
     return tuple(  # type: ignore[return-value]
         _step(stack, axis, float(fallback), parameter)
-        for axis, fallback in zip(_AXES, stored, strict=True)
+        for axis, fallback in zip(AXES, stored, strict=True)
     )
 
 
@@ -399,7 +409,7 @@ def _step(stack: xr.DataArray, axis: str, fallback: float, parameter: str) -> fl
     if axis not in stack.coords or stack.sizes.get(axis, 1) < 2:
         return fallback
     steps = np.diff(stack[axis].to_numpy())
-    if not np.allclose(steps, steps[0], rtol=1e-3):
+    if not np.allclose(steps, steps[0], rtol=1e-3) or steps[0] == 0:
         raise ParameterError(
             parameter,
             f"must be evenly spaced along {axis}",
@@ -447,7 +457,7 @@ def shown_range(stack: xr.DataArray, *, look: bool = True) -> tuple[float, float
 def with_spacing(stack: xr.DataArray, spacing: Spacing) -> xr.DataArray:
     """The same stack with another voxel size in nm (z, y, x), its first voxel at 0."""
     coords = {
-        axis: step * np.arange(stack.sizes[axis]) for axis, step in zip(_AXES, spacing, strict=True)
+        axis: step * np.arange(stack.sizes[axis]) for axis, step in zip(AXES, spacing, strict=True)
     }
     return stack.assign_coords(coords).assign_attrs(unit="nm", spacing_nm=spacing)
 
@@ -543,7 +553,7 @@ def as_labels(
         If the shape differs, a value is no class, a mask is not allowed or nothing is labelled.
     """
     given = to_dataarray(labels, parameter)
-    expected = tuple(stack.sizes[axis] for axis in _AXES)
+    expected = tuple(stack.sizes[axis] for axis in AXES)
     if given.shape != expected:
         raise ParameterError(
             parameter,

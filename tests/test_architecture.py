@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "fiji_poreseg"
 RANKS = [
-    {"errors", "progress", "colours"},
+    {"errors", "progress", "colours", "lazy"},
     {"stack"},
     {"files", "blocks", "slices", "phantoms"},
     {"model", "features", "rois"},

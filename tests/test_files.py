@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import dask.array as da
@@ -160,7 +161,7 @@ def test_axes(tmp_path, shape, options, sizes):
 
 
 def test_a_large_file_is_read_slice_by_slice(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_LAZY_BYTES", 100)
+    monkeypatch.setattr(files, "LARGE_BYTES", 100)
     files.write(tmp_path / "s.tif", make_stack(values("uint16"), SPACING))
     back = files.read(tmp_path / "s.tif")
     assert back.chunks == ((1, 1, 1, 1, 1), (7,), (4,))
@@ -176,6 +177,27 @@ def test_beyond_4_gb_slices_follow_one_header(tmp_path, monkeypatch):
     back = files.read(tmp_path / "s.tif")
     np.testing.assert_array_equal(back, values("uint16"))
     assert back.slice_label.to_numpy().tolist() == list(LABELS)
+
+
+def test_a_large_file_is_not_loaded(tmp_path):
+    path = tmp_path / "s.tif"
+    with tifffile.TiffWriter(path, imagej=True) as tiff:
+        place = tiff.write(
+            shape=(1500, 1000, 1000), dtype="uint8", returnoffset=True, truncate=True
+        )
+    with open(path, "r+b") as stream:  # all but one grey value is a hole
+        stream.truncate(place[0] + 1500 * 10**6)
+        stream.seek(place[0] + 700 * 10**6)
+        stream.write(b"\x09")
+    tracemalloc.start()
+    try:
+        plane = as_stack(files.read(path), voxel_size_nm=SPACING)[700].to_numpy()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert plane[0, 0] == 9
+    assert plane.sum() == 9
+    assert peak < 50 * 10**6
 
 
 def broken(kind, folder):
@@ -292,7 +314,7 @@ def test_a_failure_while_writing_leaves_the_old_file(tmp_path):
 
 
 def test_a_stack_may_replace_the_file_it_is_read_from(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_LAZY_BYTES", 100)
+    monkeypatch.setattr(files, "LARGE_BYTES", 100)
     files.write(tmp_path / "s.tif", make_stack(values(), SPACING))
     lazy = files.read(tmp_path / "s.tif")
     files.write(tmp_path / "s.tif", lazy + 1)

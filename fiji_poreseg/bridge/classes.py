@@ -1,9 +1,9 @@
-"""Three small Java classes, made with Javassist in ImageJ's own packages.
+"""A few small Java classes, made with Javassist in ImageJ's own packages.
 
 ImageJ answers nearly every fault the same way, and goes on after some. These classes change that
 without touching ImageJ's code: the plugin, which calls Python, an interpreter whose errors are
 silent and carry their line, and its functions, for which every error of ImageJ counts and
-`exit("message")` is a fault.
+`exit("message")` is a fault. A fourth is a virtual stack whose slices come from Python.
 """
 
 from __future__ import annotations
@@ -80,15 +80,54 @@ _FUNCTIONS = (
         return caller.call(name, argument);
     }""",
 )
+_VIRTUAL_STACK = (
+    """public PoreSegVirtualStack(int width, int height, int slices, String options) {
+        super(width, height, slices, options);
+        this.texts = new String[slices];
+    }""",
+    # Translating slice numbers is how ImageJ reorders a virtual hyperstack.
+    """public ij.process.ImageProcessor getProcessor(int n) {
+        if (n < 1 || n > this.getSize())
+            throw new IllegalArgumentException("Argument out of range: " + n);
+        Object made = this.python.apply(this.translate(n));
+        ij.process.ImageProcessor slice = (ij.process.ImageProcessor) made;
+        if (this.getColorModel() != null) slice.setColorModel(this.getColorModel());
+        if (this.cTable != null) slice.setCalibrationTable(this.cTable);
+        slice.setSliceNumber(n);
+        return slice;
+    }""",
+    # ImageJ 1.54p drops the labels of a virtual stack that has no files.
+    """public void setSliceLabel(String label, int n) {
+        this.texts[this.translate(n) - 1] = label;
+    }""",
+    """public String getSliceLabel(int n) { return this.texts[this.translate(n) - 1]; }""",
+)
 
 
 @cache
 def java_classes() -> tuple[Any, Any]:
     """Make the plugin and the interpreter in the running JVM; answers with both."""
+    pool = _class_pool()
+    return _make_plugin(pool), _make_interpreter(pool)
+
+
+@cache
+def virtual_stack_class() -> Any:
+    """Make the virtual stack in the running JVM."""
+    pool = _class_pool()
+    made = pool.makeClass("ij.PoreSegVirtualStack", pool.get("ij.VirtualStack"))
+    _add_field(made, "public java.util.function.IntFunction python;")
+    _add_field(made, "private String[] texts;")
+    for source in _VIRTUAL_STACK:
+        (_add_constructor if "super" in source else _add_method)(made, source)
+    return jpype.JClass(made.toClass(jclass("ij.VirtualStack").class_))
+
+
+def _class_pool() -> Any:
     pool = jclass("javassist.ClassPool")(True)
     loader = jclass("ij.IJ").class_.getClassLoader()
     pool.appendClassPath(jclass("javassist.LoaderClassPath")(loader))
-    return _make_plugin(pool), _make_interpreter(pool)
+    return pool
 
 
 def _make_plugin(pool: Any) -> Any:

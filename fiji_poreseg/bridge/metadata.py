@@ -1,0 +1,358 @@
+"""What an ImagePlus says of its pixels: calibration, labels, looks; docs/exchange.md has all."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jpype
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from fiji_poreseg.bridge.jvm import jclass
+from fiji_poreseg.colours import LABEL_COLOURS
+from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.stack import (
+    AXES,
+    DEFAULT_SPACING_NM,
+    SLICE_LABEL,
+    Spacing,
+    make_stack,
+    nm_per,
+    shown_range,
+    spacing_nm,
+    tidy,
+)
+
+_CLASSES = "poreseg_classes"
+_DETECTORS = "poreseg_detectors"
+_DESCENDING = "poreseg_descending"
+_ATTRS = "poreseg_attrs"
+# ImageJ keeps a single image's label there, and a label of its own making in its place.
+_SLICE_LABEL = "Slice_Label"
+_NOT_THE_USERS = (_CLASSES, _DETECTORS, _DESCENDING, _ATTRS, _SLICE_LABEL)
+_HAVE_A_PLACE = (
+    "classes",
+    "display_range",
+    "imagej_channels",
+    "imagej_grey",
+    "imagej_info",
+    "imagej_lut",
+    "imagej_properties",
+    "inverting_lut",
+    "source_unit",
+    "spacing_nm",
+    "unit",
+)
+_MODES = ("composite", "color", "grayscale")
+_GREYS = np.tile(np.arange(256, dtype=np.uint8), 3)
+
+Looks = Mapping[str, Any]
+
+
+def check(channels: xr.DataArray, parameter: str = "image") -> None:
+    """Refuse a stack with coordinates or attributes that ImageJ has no place for."""
+    places = {axis: (axis,) for axis in ("c", *AXES)} | {SLICE_LABEL: ("c", "z")}
+    homeless = [
+        str(name)
+        for name, coordinate in channels.coords.items()
+        if not set(coordinate.dims) <= set(places.get(str(name), ())) or name not in places
+    ]
+    if homeless:
+        raise ParameterError(
+            parameter,
+            "must have no coordinates but z, y, x, c and slice_label, as ImageJ keeps no others",
+            f"the coordinates {', '.join(homeless)}",
+            "Leave them out with .drop_vars().",
+        )
+    spacing_nm(channels, parameter)
+    _as_json("c", _detectors(channels), parameter)
+    for name, value in _others(channels).items():
+        _as_json(f'attrs["{name}"]', value, parameter)
+    properties = channels.attrs.get("imagej_properties", {})
+    if not all(isinstance(text, str) for pair in properties.items() for text in pair):
+        raise ParameterError(
+            parameter,
+            'must have texts in attrs["imagej_properties"]',
+            f"{properties}",
+            "Use str() on its names and values.",
+        )
+
+
+def _others(stack: xr.DataArray) -> dict[str, Any]:
+    return {str(key): value for key, value in stack.attrs.items() if key not in _HAVE_A_PLACE}
+
+
+def _detectors(channels: xr.DataArray) -> list[Any] | None:
+    return channels["c"].to_numpy().tolist() if "c" in channels.coords else None
+
+
+def _as_json(what: str, value: object, parameter: str) -> str:
+    try:
+        return json.dumps(value, default=_plain, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(
+            parameter,
+            "must have attributes and names of detectors that can be written as JSON, "
+            "as ImageJ keeps texts only",
+            f"{what} = {value!r}",
+            "Make it a text, a number or a list, or leave it out.",
+        ) from error
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError
+
+
+def write(image: Any, channels: xr.DataArray) -> Any:
+    """Give an ImagePlus all that is known of a stack besides its grey values.
+
+    Parameters
+    ----------
+    image
+        The ImagePlus, its dimensions set.
+    channels
+        The stack, dims (c, z, y, x), checked.
+
+    Returns
+    -------
+    ij.ImagePlus
+        The same one, or a CompositeImage in its place.
+    """
+    _write_calibration(image.getCalibration(), channels)
+    _write_labels(image.getStack(), channels)
+    image = _write_looks(image, channels)
+    if channels.attrs.get("imagej_info"):
+        image.setProperty("Info", channels.attrs["imagej_info"])
+    properties = image.getImageProperties()
+    for key, value in channels.attrs.get("imagej_properties", {}).items():
+        properties.setProperty(key, value)
+    descending = [axis for axis in AXES if _descends(channels, axis)]
+    if descending:
+        properties.setProperty(_DESCENDING, ",".join(descending))
+    if channels.attrs.get("classes"):
+        properties.setProperty(_CLASSES, ",".join(channels.attrs["classes"]))
+    if "c" in channels.coords:
+        properties.setProperty(_DETECTORS, _as_json("c", _detectors(channels), "image"))
+    if _others(channels):
+        properties.setProperty(_ATTRS, _as_json("attrs", _others(channels), "image"))
+    return image
+
+
+def _descends(stack: xr.DataArray, axis: str) -> bool:
+    return stack.sizes[axis] > 1 and bool(stack[axis][1] < stack[axis][0])
+
+
+def _write_calibration(calibration: Any, stack: xr.DataArray) -> None:
+    unit, size = _unit_of(stack)
+    steps = [tidy(step / size) for step in spacing_nm(stack)]
+    calibration.pixelDepth, calibration.pixelHeight, calibration.pixelWidth = steps
+    calibration.setUnit(unit)
+    starts = [float(stack[axis][0]) for axis in AXES]
+    # ImageJ's origin is the pixel that lies at 0.
+    origin = [tidy(0.0 - start / size / step) for start, step in zip(starts, steps, strict=True)]
+    calibration.zOrigin, calibration.yOrigin, calibration.xOrigin = origin
+    grey = stack.attrs.get("imagej_grey")
+    if grey:
+        coefficients = grey["coefficients"] and jpype.JArray(jpype.JDouble)(grey["coefficients"])
+        calibration.setFunction(
+            grey["function"], coefficients, grey["unit"], bool(grey["zero_clip"])
+        )
+
+
+def _unit_of(stack: xr.DataArray) -> tuple[str, float]:
+    """ImageJ's unit for a stack, and how many nm it is long."""
+    if stack.attrs.get("unit", "nm") != "nm":
+        return "pixel", DEFAULT_SPACING_NM[0]
+    unit = str(stack.attrs.get("source_unit") or "nm")
+    size = nm_per(unit)
+    return (unit, size) if size else ("nm", 1.0)
+
+
+def _write_labels(image_stack: Any, channels: xr.DataArray) -> None:
+    if SLICE_LABEL not in channels.coords:
+        return
+    planes = xr.DataArray(np.empty(channels.shape[:2]), dims=("c", "z"))
+    labels = channels[SLICE_LABEL].drop_vars(("c", "z"), errors="ignore").broadcast_like(planes)
+    for number, label in enumerate(labels.transpose("z", "c").to_numpy().ravel(), 1):
+        if str(label):
+            image_stack.setSliceLabel(str(label), number)
+
+
+def _write_looks(image: Any, channels: xr.DataArray) -> Any:
+    attrs = channels.attrs
+    composite = attrs.get("imagej_channels")
+    if composite and len(composite["luts"]) == channels.sizes["c"] > 1:
+        return _composite(image, composite)
+    if attrs.get("classes"):
+        image.setLut(_table(LABEL_COLOURS.T.astype(np.uint8).ravel()))
+    elif attrs.get("imagej_lut"):
+        image.setLut(_table(_from_hex(attrs["imagej_lut"])))
+    elif attrs.get("inverting_lut"):
+        _invert_table(image)
+    limits = shown_range(channels, look=isinstance(channels.data, np.ndarray))
+    if limits is not None:
+        image.setDisplayRange(*limits)
+    return image
+
+
+def _composite(image: Any, looks: Looks) -> Any:
+    made = jclass("ij.CompositeImage")(image, _MODES.index(looks["mode"]) + 1)
+    tables = [_table(_from_hex(colours)) for colours in looks["luts"]]
+    for table, (low, high) in zip(tables, looks["ranges"], strict=True):
+        table.min, table.max = low, high
+    made.setLuts(jpype.JArray(jclass("ij.process.LUT"))(tables))
+    for channel, limits in enumerate(looks["ranges"], 1):
+        made.setPositionWithoutUpdate(channel, 1, 1)
+        made.setDisplayRange(*limits)
+    made.setPositionWithoutUpdate(1, 1, 1)
+    return made
+
+
+def _table(colours: npt.NDArray[np.uint8]) -> Any:
+    """A look-up table of ImageJ from 768 values: 256 of red, of green and of blue."""
+    columns = colours.view(np.int8).reshape(3, 256)
+    return jclass("ij.process.LUT")(
+        *(jpype.JArray(jpype.JByte)(column.tolist()) for column in columns)
+    )
+
+
+def _from_hex(colours: str) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(bytes.fromhex(colours), np.uint8)
+
+
+def _invert_table(image: Any) -> None:
+    processor = image.getProcessor()
+    processor.invertLut()
+    if image.getStackSize() > 1:
+        image.getStack().setColorModel(processor.getColorModel())
+
+
+def read(image: Any, values: Any, parameter: str) -> xr.DataArray:
+    """Make a stack from grey values and from what an ImagePlus says of them.
+
+    Parameters
+    ----------
+    image
+        The ImagePlus.
+    values
+        Its grey values, shape (c, z, y, x), numpy or dask.
+    parameter
+        Name to use in an error.
+    """
+    spacing, origin, units = _read_calibration(image)
+    properties = {str(key): str(value) for key, value in dict(image.getImageProperties()).items()}
+    stack = make_stack(
+        values if len(values) > 1 else values[0],
+        spacing,
+        name=str(image.getTitle()),
+        origin_nm=origin,
+        attrs={
+            **json.loads(properties.get(_ATTRS, "{}")),
+            **_read_looks(image, properties),
+            **_read_grey(image.getCalibration(), parameter),
+        },
+    )
+    labels = _read_labels(image)
+    if labels is not None:
+        stack = stack.assign_coords({SLICE_LABEL: labels})
+    for axis in filter(None, properties.get(_DESCENDING, "").split(",")):
+        start = stack[axis].to_numpy()[0]
+        stack = stack.assign_coords({axis: 2 * start - stack[axis].to_numpy()})
+    detectors = json.loads(properties.get(_DETECTORS, "null"))
+    if detectors and len(detectors) == len(values):
+        stack = stack.assign_coords(c=detectors if len(values) > 1 else detectors[0])
+    return stack.assign_attrs(units)
+
+
+def _read_calibration(image: Any) -> tuple[Spacing, Spacing, dict[str, str]]:
+    """Voxel size and position in nm, and what to remember of the unit."""
+    calibration = image.getCalibration()
+    unit = str(calibration.getUnit() or "pixel")
+    units = (calibration.getZUnit(), calibration.getYUnit(), unit)
+    sizes = [nm_per(str(name or unit)) for name in units]
+    steps = (calibration.pixelDepth, calibration.pixelHeight, calibration.pixelWidth)
+    known = None not in sizes or unit.startswith("pixel")
+    if not known or not all(0 < float(step) < math.inf for step in steps):
+        # A unit such as inch is what a scanner's driver wrote, not a voxel size.
+        steps, sizes = (1.0, 1.0, 1.0), [None, None, None]
+    scaled = None not in sizes
+    scales = sizes if scaled else DEFAULT_SPACING_NM
+    z, y, x = (tidy(float(a) * float(b or 0)) for a, b in zip(steps, scales, strict=True))
+    spacing = (z, y, x)
+    pixels = (calibration.zOrigin, calibration.yOrigin, calibration.xOrigin)
+    z, y, x = (tidy(-float(a) * b) for a, b in zip(pixels, spacing, strict=True))
+    return spacing, (z, y, x), {"unit": "nm" if scaled else "pixel", "source_unit": unit}
+
+
+def _read_grey(calibration: Any, parameter: str) -> dict[str, Any]:
+    """The function from pixels to measured values, where ImageJ has one."""
+    if not calibration.calibrated():
+        return {}
+    if int(calibration.getFunction()) == jclass("ij.measure.Calibration").CUSTOM:
+        raise ParameterError(
+            parameter,
+            "must have no table of calibrated grey values, which has no place in a stack",
+            "an image with one",
+            "Choose the function None in Analyze > Calibrate.",
+        )
+    coefficients = calibration.getCoefficients()
+    return {
+        "imagej_grey": {
+            "function": int(calibration.getFunction()),
+            "coefficients": None if coefficients is None else [float(c) for c in coefficients],
+            "unit": str(calibration.getValueUnit()),
+            "zero_clip": bool(calibration.zeroClip()),
+        }
+    }
+
+
+def _read_labels(image: Any) -> tuple[Any, npt.NDArray[np.str_]] | None:
+    """Each slice's label, empty where it has none; each detector's where they differ."""
+    image_stack = image.getStack()
+    channels, slices = int(image.getNChannels()), int(image.getNSlices())
+    labels = [str(image_stack.getSliceLabel(n + 1) or "") for n in range(channels * slices)]
+    if len(labels) == 1 and labels[0].endswith(f"\n{image.getProperty('Info')}"):
+        labels = [str(image.getProp(_SLICE_LABEL) or "")]
+    if not any(labels):
+        return None
+    planes = np.array(labels, np.str_).reshape(slices, channels)
+    if (planes == planes[:, :1]).all():
+        return "z", planes[:, 0]
+    return ("c", "z"), planes.T
+
+
+def _read_looks(image: Any, properties: Mapping[str, str]) -> dict[str, Any]:
+    attrs: dict[str, Any] = {
+        "display_range": (float(image.getDisplayRangeMin()), float(image.getDisplayRangeMax())),
+        "inverting_lut": bool(image.isInvertedLut()),
+    }
+    if image.getProperty("Info") is not None:
+        attrs["imagej_info"] = str(image.getProperty("Info"))
+    others = {key: text for key, text in properties.items() if key not in _NOT_THE_USERS}
+    if others:
+        attrs["imagej_properties"] = others
+    if image.isComposite():
+        tables = image.getLuts()
+        attrs["imagej_channels"] = {
+            "mode": _MODES[int(image.getMode()) - 1],
+            "luts": [_colours(table).tobytes().hex() for table in tables],
+            "ranges": [[float(table.min), float(table.max)] for table in tables],
+        }
+    if _CLASSES in properties:
+        attrs["classes"] = tuple(properties[_CLASSES].split(","))
+    elif not image.isComposite():
+        colours = _colours(image.getProcessor().getLut())
+        if not any(np.array_equal(colours, grey) for grey in (_GREYS, 255 - _GREYS)):
+            attrs["imagej_lut"] = colours.tobytes().hex()
+    return attrs
+
+
+def _colours(table: Any) -> npt.NDArray[np.uint8]:
+    """A look-up table as 768 values: 256 of red, of green and of blue."""
+    return np.asarray(table.getBytes()).astype(np.uint8)

@@ -1,0 +1,158 @@
+"""Grey values between the arrays of Java and of numpy: what they are called, and fast copies."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+import jpype
+import jpype.nio
+import numpy as np
+import numpy.typing as npt
+
+from fiji_poreseg.bridge.jvm import jclass
+from fiji_poreseg.errors import ParameterError
+
+T = TypeVar("T")
+
+_WORTH_THREADS_BYTES = 2**24
+_MOST_THREADS = 4
+
+
+class Kind(NamedTuple):
+    """How a grey value is called in ImageJ, in Java's arrays and buffers, and in ImgLib2."""
+
+    bits: int
+    processor: str
+    primitive: str
+    buffer: str
+    access: str
+    imglib2: str
+    factory: str
+
+
+_PROCESS = "ij.process"
+_NIO = "net.imglib2.img.basictypeaccess.nio"
+_NUMERIC = "net.imglib2.type.numeric"
+KINDS: dict[np.dtype[Any], Kind] = {
+    np.dtype(np.uint8): Kind(
+        8,
+        f"{_PROCESS}.ByteProcessor",
+        "JByte",
+        "",
+        f"{_NIO}.ByteBufferAccess",
+        f"{_NUMERIC}.integer.UnsignedByteType",
+        "unsignedBytes",
+    ),
+    np.dtype(np.uint16): Kind(
+        16,
+        f"{_PROCESS}.ShortProcessor",
+        "JShort",
+        "asShortBuffer",
+        f"{_NIO}.ShortBufferAccess",
+        f"{_NUMERIC}.integer.UnsignedShortType",
+        "unsignedShorts",
+    ),
+    np.dtype(np.float32): Kind(
+        32,
+        f"{_PROCESS}.FloatProcessor",
+        "JFloat",
+        "asFloatBuffer",
+        f"{_NIO}.FloatBufferAccess",
+        f"{_NUMERIC}.real.FloatType",
+        "floats",
+    ),
+}
+
+
+def kind_of(dtype: np.dtype[Any], parameter: str = "image") -> Kind:
+    """What a numpy type is called in Java.
+
+    Raises
+    ------
+    ParameterError
+        If ImageJ has no such grey values.
+    """
+    kind = KINDS.get(dtype.newbyteorder("="))
+    if kind is None:
+        raise ParameterError(
+            parameter,
+            "must be uint8, uint16 or float32 to become an image of ImageJ",
+            f"{dtype}",
+            "Use .astype() with the type that keeps your values.",
+        )
+    return kind
+
+
+def shared_buffer(array: npt.NDArray[Any]) -> Any:
+    """Lay a direct buffer of Java over a contiguous array; it keeps the array alive."""
+    return _typed(jpype.nio.convertToDirectBuffer(array.reshape(-1).view(np.uint8)), array.dtype)
+
+
+def borrowed_buffer(array: npt.NDArray[Any]) -> Any:
+    """Lay a direct buffer of Java over a contiguous array, which the caller keeps alive.
+
+    Java frees a buffer when it next collects its garbage, and with little in its own memory that
+    may be never. A buffer for one copy must not hold the memory of a whole stack for so long.
+    """
+    memory = (ctypes.c_byte * array.nbytes).from_address(array.ctypes.data)
+    return _typed(jpype.nio.convertToDirectBuffer(memory), array.dtype)
+
+
+def _typed(raw: Any, dtype: np.dtype[Any]) -> Any:
+    # Java's buffers are big-endian until told otherwise.
+    raw = raw.order(jclass("java.nio.ByteOrder").nativeOrder())
+    name = KINDS[dtype].buffer
+    return getattr(raw, name)() if name else raw
+
+
+def to_java(plane: npt.NDArray[Any]) -> Any:
+    """Copy an array into a new flat array of Java."""
+    native = np.ascontiguousarray(plane, dtype=plane.dtype.newbyteorder("="))
+    pixels = jpype.JArray(getattr(jpype, KINDS[native.dtype].primitive))(native.size)
+    borrowed_buffer(native).get(pixels)
+    return pixels
+
+
+def from_java(pixels: Any, out: npt.NDArray[Any]) -> None:
+    """Copy a flat array, or a buffer, of Java into a contiguous array of the same type."""
+    target = borrowed_buffer(out)
+    if isinstance(pixels, jclass("java.nio.Buffer")):
+        target.put(pixels.duplicate())
+    else:
+        target.put(pixels, 0, out.size)
+
+
+def for_each(work: Callable[[int], T], count: int, nbytes: int) -> list[T]:
+    """Do something for 0, 1, … `count` - 1, in threads where `nbytes` are worth it.
+
+    Java and numpy copy without Python's lock, and fresh memory is what takes the time.
+    """
+    if nbytes < _WORTH_THREADS_BYTES:
+        return [work(number) for number in range(count)]
+
+    def attached(number: int) -> T:
+        with java_thread():
+            return work(number)
+
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+        return list(pool.map(attached, range(count)))
+
+
+@contextmanager
+def java_thread() -> Iterator[None]:
+    """Call Java inside; a thread of Python that Java did not know is forgotten afterwards.
+
+    Otherwise Java would keep each for good, and dask makes new ones.
+    """
+    thread = jpype.java.lang.Thread
+    known = thread.isAttached()
+    try:
+        yield
+    finally:
+        if not known:
+            thread.detach()
