@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fiji_poreseg.bridge import start, to_imageplus, to_imglib2, to_xarray
+    from fiji_poreseg.bridge import register, start, to_imageplus, to_imglib2, to_xarray
     from fiji_poreseg.commands.catalog import (
         correct,
         evaluate,
@@ -47,6 +47,7 @@ __all__ = [
     "measure",
     "phantom",
     "read",
+    "register",
     "segment",
     "select_slices",
     "start",
@@ -59,7 +60,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "bridge": ("start", "to_imageplus", "to_imglib2", "to_xarray"),
+    "bridge": ("register", "start", "to_imageplus", "to_imglib2", "to_xarray"),
     "commands.catalog": (
         "correct",
         "evaluate",

@@ -1,4 +1,4 @@
-"""The program `fiji-poreseg`: the commands, macros, and the demonstration."""
+"""The program `fiji-poreseg`: the commands, and what goes with them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,26 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from fiji_poreseg import __version__, bridge
 from fiji_poreseg.commands.arguments import add_commands, given
 from fiji_poreseg.commands.catalog import CATALOG
 from fiji_poreseg.commands.macro import record_line
 from fiji_poreseg.commands.spec import Presentation
-from fiji_poreseg.errors import EngineError, MacroError, ParameterError, PoreSegWarning
+from fiji_poreseg.errors import (
+    EngineError,
+    MacroError,
+    ParameterError,
+    PoreSegWarning,
+    in_words,
+)
 from fiji_poreseg.progress import reporting
 
 _MOST_ROWS = 40
 
-_console = Console(stderr=True, highlight=False)
+# No emoji: Rich would make a flag of the sc.fiji:fiji:2.17.0 of Maven.
+_console = Console(stderr=True, highlight=False, emoji=False)
 
 
 def run() -> None:
@@ -61,18 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _console.print(f"fiji-poreseg: {where}{error}", markup=False, soft_wrap=True)
         return 1
     except (MemoryError, OSError) as error:
-        _console.print(f"fiji-poreseg: {_in_words(error)}", markup=False, soft_wrap=True)
+        _console.print(f"fiji-poreseg: {in_words(error)}", markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         _console.print("fiji-poreseg: interrupted")
         return 130
     return 0
-
-
-def _in_words(error: MemoryError | OSError) -> str:
-    if isinstance(error, MemoryError):
-        return "out of memory. Close other programs, or take fewer slices with indices=…."
-    return f"{error}. Nothing that was there is damaged; free space or choose another place."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,7 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     for command in CATALOG:
         subparsers.choices[command.replace("_", "-")].set_defaults(run=_run_command)
     _add_macro(subparsers)
+    _add_gui(subparsers)
     _add_demo(subparsers)
+    _add_doctor(subparsers)
+    _add_install(subparsers)
     return parser
 
 
@@ -98,7 +103,24 @@ def _add_macro(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "argument", metavar="ARGUMENT", nargs="?", default="", help="what getArgument() answers"
     )
+    _add_fiji(parser)
     parser.set_defaults(run=_run_macro)
+
+
+def _add_fiji(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fiji",
+        metavar="DIR",
+        help="a Fiji's folder, or Maven coordinates such as sc.fiji:fiji; default FIJI_HOME, and "
+        "where that is not set, ImageJ alone",
+    )
+
+
+def _add_gui(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    summary = "Open ImageJ's window with every PoreSeg command in Plugins > PoreSeg."
+    parser = subparsers.add_parser("gui", help=summary, description=summary)
+    _add_fiji(parser)
+    parser.set_defaults(run=_run_gui)
 
 
 def _add_demo(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -119,6 +141,28 @@ def _add_demo(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.set_defaults(run=_run_demo)
 
 
+def _add_doctor(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    summary = "Say what is found on this machine, what is missing, and what to do about it."
+    parser = subparsers.add_parser("doctor", help=summary, description=summary)
+    _add_fiji(parser)
+    parser.set_defaults(run=_run_doctor)
+
+
+def _add_install(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    for name, summary in {
+        "install": "Put the commands into a Fiji or ImageJ that you start yourself, as plugins.",
+        "uninstall": "Remove those plugins again.",
+    }.items():
+        parser = subparsers.add_parser(name, help=summary, description=summary)
+        parser.add_argument(
+            "--fiji",
+            metavar="DIR",
+            type=Path,
+            help="its folder; by default that of FIJI_HOME",
+        )
+        parser.set_defaults(run=_run_install, action=name)
+
+
 def _run_command(parsed: argparse.Namespace) -> None:
     if parsed.as_macro:
         parsed.command.bind(given(parsed))
@@ -131,7 +175,11 @@ def _run_command(parsed: argparse.Namespace) -> None:
 
 def _run_macro(parsed: argparse.Namespace) -> None:
     with terminal_progress():
-        bridge.run_macro_file(parsed.file, parsed.argument)
+        bridge.run_macro_file(parsed.file, parsed.argument, fiji=parsed.fiji)
+
+
+def _run_gui(parsed: argparse.Namespace) -> None:
+    bridge.run_window(fiji=parsed.fiji)
 
 
 def _run_demo(parsed: argparse.Namespace) -> None:
@@ -143,6 +191,48 @@ def _run_demo(parsed: argparse.Namespace) -> None:
         )
     _print_table(scores)
     sys.stdout.write(f"Everything is in {parsed.output.resolve()}\n")
+
+
+def _run_doctor(parsed: argparse.Namespace) -> None:
+    from fiji_poreseg.doctor import Status, examine
+
+    console = Console(file=sys.stdout, highlight=False, emoji=False)
+    signs = _signs(console)
+    bad = 0
+    for finding in examine(parsed.fiji):
+        bad += finding.status is Status.BAD
+        line = Table.grid(padding=(0, 1))
+        line.add_column(width=2)
+        line.add_column(width=10)
+        line.add_column(overflow="fold")
+        line.add_row(signs[finding.status.value], finding.name, Text(finding.detail))
+        if finding.advice:
+            line.add_row("", "", Text(f"{signs['advice']} {finding.advice}"))
+        console.print(line)
+    if bad:
+        raise EngineError(f"What is marked {signs['bad']} must be put right first.")
+
+
+def _signs(console: Console) -> Mapping[str, str]:
+    """Signs for the findings that the terminal can show."""
+    signs = {"good": "✓", "note": "!", "bad": "✗", "advice": "→"}
+    try:
+        "".join(signs.values()).encode(console.encoding)
+    except UnicodeEncodeError:
+        return {"good": "ok", "note": "!", "bad": "x", "advice": "->"}
+    return signs
+
+
+def _run_install(parsed: argparse.Namespace) -> None:
+    from fiji_poreseg import installation
+
+    done = getattr(installation, parsed.action)(parsed.fiji)
+    for what, names in {"written to": done.written, "removed from": done.removed}.items():
+        if names:
+            sys.stdout.write(f"{len(names)} plugins {what} {done.folder}\n")
+    for name in done.kept:
+        sys.stdout.write(f"Left as it is, since you changed it: {done.folder / name}\n")
+    sys.stdout.write("Start ImageJ again, or use Help > Refresh Menus.\n")
 
 
 @contextmanager
@@ -218,7 +308,7 @@ def _print_table(rows: Sequence[Mapping[str, object]]) -> None:
         table.add_column(str(name).replace("_", " "), justify="right")
     for row in rows[:_MOST_ROWS]:
         table.add_row(*(_cell(value) for value in row.values()))
-    Console(file=sys.stdout, highlight=False, width=120).print(table)
+    Console(file=sys.stdout, highlight=False, emoji=False, width=120).print(table)
     if len(rows) > _MOST_ROWS:
         sys.stdout.write(f"… and {len(rows) - _MOST_ROWS} more rows\n")
 

@@ -53,5 +53,23 @@ class EngineError(RuntimeError):
     """ImageJ cannot be started or used; one line says why and what to do."""
 
 
+class Canceled(Exception):  # noqa: N818 - nothing is wrong
+    """The user stopped a command; what it was about to make is not made."""
+
+    def __init__(self) -> None:
+        super().__init__("canceled")
+
+
 class PoreSegWarning(UserWarning):
     """Something was assumed that the user may want to know about."""
+
+
+def in_words(error: BaseException) -> str:
+    """What a user is told of an error: its message, or what its kind means where that is bare."""
+    if isinstance(error, MemoryError):
+        return "out of memory. Close other programs, or take fewer slices with indices=…."
+    if isinstance(error, OSError):
+        return f"{error}. Nothing that was there is damaged; free space or choose another place."
+    if isinstance(error, ParameterError | MacroError | EngineError | Canceled):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

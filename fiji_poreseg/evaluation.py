@@ -306,7 +306,7 @@ def best_threshold(stack: xr.DataArray, truth: xr.DataArray, *, by: str = "accur
     integer = grey.dtype.kind in "ui" and high - low < _BINS
     step = 1.0 if integer or high == low else (high - low) / (_BINS - 1)
     counts = np.zeros((2, _BINS), np.int64)
-    for z in indices:
+    for z in track(indices, "Finding the best threshold"):
         values, true = grey.isel(z=z).to_numpy(), truth.isel(z=z).to_numpy()
         bins = ((values.astype(np.float64) - low) / step).round().astype(np.int64)
         for row, which in enumerate((PORE, SOLID)):

@@ -236,8 +236,10 @@ def _membrane(
     guard = math.ceil(structure.coarsest_nm / spacing_nm[0])
     full = (fft.next_fast_len(slices + below + guard, real=True), *shape[1:])
     depth = np.clip(np.arange(full[0]) / max(slices - 1, 1), 0, 1).astype(np.float32)
-    field = np.square(_graded_field(rng, full, depth, spacing_nm, structure))
-    second = np.square(_graded_field(rng, full, depth, spacing_nm, structure))
+    field, second = (
+        np.square(_graded_field(rng, full, depth, spacing_nm, structure))
+        for _ in track(range(2), "Structure")
+    )
     second *= np.float32(STRUT_WEIGHT)
     field += second
     field *= np.exp(structure.porosity_trend * (2 * depth - 1))[:, None, None]
@@ -326,7 +328,7 @@ def _record(
     blur = [camera.blur_nm / step for step in spacing_nm[1:]]
     stripes = _curtains(rng, signal.shape, spacing_nm, camera.curtaining)
     drift = _drift(len(signal), camera.brightness_drift)
-    for z, plane in enumerate(signal):
+    for z, plane in enumerate(track(signal, "Recording")):
         seen = _apply(ndimage.gaussian_filter(plane, blur), stripes[z], CURTAIN_OFFSET)
         seen = _apply(seen, drift[z], DRIFT_OFFSET)
         spread = camera.noise * np.sqrt(np.maximum(seen, 0) + np.float32(DARK_NOISE))

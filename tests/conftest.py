@@ -23,6 +23,15 @@ def pytest_report_header() -> list[str]:
     return [", ".join(f"{package} {version(package)}" for package in packages)]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Pass over what needs a Fiji where FIJI_HOME names none."""
+    home = os.environ.get("FIJI_HOME")
+    if not home or not Path(home).is_dir():
+        for item in items:
+            if item.get_closest_marker("fiji"):
+                item.add_marker(pytest.mark.skip(reason="set FIJI_HOME to a Fiji's folder"))
+
+
 @pytest.fixture(scope="session")
 def benchmark_module():
     """A function that imports a script of the folder `benchmarks` by its name."""

@@ -17,7 +17,7 @@ RANKS = [
     | {"figures"},
     {"commands"},
     {"bridge"},
-    {"demo"},
+    {"demo", "doctor", "installation", "remote"},
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}

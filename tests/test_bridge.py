@@ -528,7 +528,7 @@ def test_a_jvm_without_imagej_is_refused():
 def test_without_network_or_cache_one_line_says_so(tmp_path):
     proxies = dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"), "")
     nowhere = dict.fromkeys(proxies, "http://127.0.0.1:9")
-    done, _ = run_alone("", HOME=str(tmp_path), **nowhere)
+    done, _ = run_alone("", HOME=str(tmp_path), FIJI_HOME="", **nowhere)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("ImageJ cannot be fetched from Maven Central")

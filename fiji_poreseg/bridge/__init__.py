@@ -10,6 +10,7 @@ from fiji_poreseg.errors import EngineError, MacroError, ParameterError
 if TYPE_CHECKING:
     import xarray as xr
 
+    from fiji_poreseg.bridge.engines import Engine
     from fiji_poreseg.bridge.session import Session
     from fiji_poreseg.commands.spec import Catalog
 
@@ -17,7 +18,9 @@ __all__ = [
     "EngineError",
     "ImageJ",
     "MacroError",
+    "register",
     "run_macro_file",
+    "run_window",
     "shutdown",
     "start",
     "to_imageplus",
@@ -25,14 +28,25 @@ __all__ = [
     "to_xarray",
 ]
 
+# How long a command may take to clear up when ImageJ is quit under it.
+_LONGEST_CANCEL_S = 10.0
 _running: ImageJ | None = None
 
 
 class ImageJ:
-    """A running ImageJ that knows the commands; made by `start`."""
+    """A running ImageJ that knows the commands; made by `start` and `register`.
 
-    def __init__(self, session: Session) -> None:
+    Parameters
+    ----------
+    session
+        Its commands.
+    engine
+        What it is: `engine.kind`, and PyImageJ's `engine.gateway` where there is one.
+    """
+
+    def __init__(self, session: Session, engine: Engine) -> None:
         self._session = session
+        self.engine = engine
 
     def run_macro(self, text_or_path: str | Path, argument: str = "") -> str | None:
         """Run a macro.
@@ -91,37 +105,100 @@ class ImageJ:
         self.java("ij.measure.ResultsTable").getResultsTable().reset()
 
 
-def start(*, headless: bool = True, catalog: Catalog | None = None) -> ImageJ:
+def start(
+    *,
+    engine: str = "auto",
+    fiji: str | Path | None = None,
+    headless: bool = True,
+    catalog: Catalog | None = None,
+) -> ImageJ:
     """Start ImageJ with the commands in it, or add them to the one that runs.
 
     Parameters
     ----------
+    engine
+        ``embedded``: ImageJ alone; ``fiji``: a Fiji, with its plugins; ``auto``: a Fiji if
+        `fiji` or the environment variable FIJI_HOME names one.
+    fiji
+        A Fiji's folder, or Maven coordinates such as ``sc.fiji:fiji`` or ``sc.fiji:fiji:2.17.0``.
     headless
-        Whether to do without a window; counts for the first start in a process only.
+        Whether to do without a window; a window that is open stays.
     catalog
         The commands; all of the package's by default.
 
     Returns
     -------
     ImageJ
-        The same one each time: there is one ImageJ in a process.
+        The same one each time: there is one ImageJ in a process. Where somebody else has started
+        the JVM, it is the ImageJ in that one, and stays theirs to end.
 
     Raises
     ------
+    ParameterError
+        If the engine is unknown, or the folder holds no Fiji.
     EngineError
-        If there is no Java, or ImageJ cannot be fetched.
+        If there is no Java, ImageJ cannot be fetched or started, or the one that runs already is
+        not what was asked for.
     """
-    global _running
+    from fiji_poreseg.bridge import engines
+
     if _running is None:
-        from fiji_poreseg.bridge.embedded import start_imagej
-        from fiji_poreseg.bridge.session import Session
+        return _begin(engines.start_engine(engine, fiji, headless=headless), catalog)
+    _running.engine = engines.reuse(_running.engine, engine, fiji, headless=headless)
+    return _with_commands(_running, catalog)
 
-        _images()  # from now on as_stack() takes images of ImageJ
 
-        start_imagej(headless=headless)
-        _running = ImageJ(Session())
-    _running.add_commands(_default_catalog() if catalog is None else catalog)
-    return _running
+def register(gateway: Any, *, catalog: Catalog | None = None) -> ImageJ:
+    """Add the commands to an ImageJ that PyImageJ has started already.
+
+    Parameters
+    ----------
+    gateway
+        What ``imagej.init(...)`` returned, in a notebook or in a Fiji in its Python mode.
+    catalog
+        The commands; all of the package's by default.
+
+    Returns
+    -------
+    ImageJ
+        As from `start`. The gateway's own ``ij.py.run_macro`` knows the commands, too.
+
+    Raises
+    ------
+    ParameterError
+        If it is no gateway.
+    EngineError
+        If that ImageJ cannot run macros, or its JVM was started with options that do not suffice.
+    """
+    from fiji_poreseg.bridge import engines
+
+    if gateway is None or isinstance(gateway, bool | str | Path):
+        raise ParameterError(
+            "gateway",
+            "must be what imagej.init(...) returned",
+            repr(gateway),
+            'Give the ij of ij = imagej.init(...); with mode="gui" that returns None, so use '
+            'mode="interactive".',
+        )
+    if _running is None:
+        return _begin(engines.join(headless=True, gateway=gateway), catalog)
+    if _running.engine.kind == "joined":
+        _running.engine = engines.join(headless=True, gateway=gateway)
+    return _with_commands(_running, catalog)
+
+
+def _begin(engine: Engine, catalog: Catalog | None) -> ImageJ:
+    global _running
+    from fiji_poreseg.bridge.session import Session
+
+    _images()  # from now on as_stack() takes images of ImageJ
+    _running = ImageJ(Session(), engine)
+    return _with_commands(_running, catalog)
+
+
+def _with_commands(running: ImageJ, catalog: Catalog | None) -> ImageJ:
+    running.add_commands(_default_catalog() if catalog is None else catalog)
+    return running
 
 
 def _default_catalog() -> Catalog:
@@ -154,9 +231,37 @@ def _images() -> Any:
     return images
 
 
-def run_macro_file(path: str | Path, argument: str = "") -> None:
+def run_macro_file(path: str | Path, argument: str = "", *, fiji: str | Path | None = None) -> None:
     """Run a macro file headless, with every command registered; raises what went wrong."""
-    start().run_macro(Path(path), argument)
+    start(fiji=fiji).run_macro(Path(path), argument)
+
+
+def run_window(fiji: str | Path | None = None) -> None:
+    """Open ImageJ's window with the commands in Plugins > PoreSeg; return when it was closed.
+
+    Parameters
+    ----------
+    fiji
+        As for `start`.
+
+    Raises
+    ------
+    ParameterError
+        If the folder holds no Fiji.
+    EngineError
+        If there is no display, or ImageJ cannot be started.
+    """
+    from fiji_poreseg.bridge import window
+
+    def work() -> None:
+        session = start(fiji=fiji, headless=False)._session
+        try:
+            with window.warnings_in_log():
+                window.wait_until_quit()
+        finally:
+            session.cancel(_LONGEST_CANCEL_S)
+
+    window.beside_event_loop(work)
 
 
 def to_imageplus(stack: xr.DataArray) -> Any:
@@ -179,7 +284,7 @@ def to_xarray(image: object) -> xr.DataArray:
 
 
 def shutdown() -> None:
-    """End ImageJ and the JVM, if they run, so that the process can exit at once."""
+    """End ImageJ and the JVM, if we started them, so that the process can exit at once."""
     if _running is not None:
         from fiji_poreseg.bridge import jvm
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Any
+
+import jpype
 
 from fiji_poreseg.bridge import jvm
+from fiji_poreseg.bridge.window import check_display
+from fiji_poreseg.errors import EngineError
 
 
 def start_imagej(*, headless: bool) -> None:
@@ -18,26 +21,34 @@ def start_imagej(*, headless: bool) -> None:
         Whether to do without a window. Otherwise ImageJ's own window opens.
     """
     jvm.start_jvm(headless=headless)
-    # Must come before any class of ImageJ is loaded.
-    jvm.jclass("net.imagej.patcher.LegacyInjector").preinit()
-    _write_utf8()
+    jvm.write_utf8()
+    prepare(headless=headless)
+
+
+def prepare(*, headless: bool) -> None:
+    """Patch ImageJ, unless that is done, and have its commands ready.
+
+    Raises
+    ------
+    EngineError
+        If ImageJ was loaded without its patch and has no commands, or a window cannot be shown.
+    """
+    if not headless:
+        check_display()
+    try:
+        # Must come before any class of ImageJ is loaded.
+        jvm.jclass("net.imagej.patcher.LegacyInjector").preinit()
+    except jpype.JException as error:
+        if jvm.jclass("ij.Menus").getCommands() is None:
+            raise EngineError(
+                "ImageJ was loaded before it was patched, so it has no commands without a window. "
+                "Start Python anew, and call fiji_poreseg.start() or imagej.init() before anything "
+                "uses a class of ImageJ."
+            ) from error
     if headless:
         _fill_command_table()
-    elif jvm.jclass("ij.IJ").getInstance() is None:
-        jvm.jclass("ij.ImageJ")()
-
-
-def _write_utf8() -> None:
-    """Let Java write UTF-8, unbuffered, so that its lines and Python's stay in order."""
-    descriptor = jvm.jclass("java.io.FileDescriptor")
-    system = jvm.jclass("java.lang.System")
-    system.setOut(_printer(descriptor.out))
-    system.setErr(_printer(descriptor.err))
-
-
-def _printer(descriptor: Any) -> Any:
-    stream = jvm.jclass("java.io.FileOutputStream")(descriptor)
-    return jvm.jclass("java.io.PrintStream")(stream, True, "UTF-8")
+    else:
+        _show_window()
 
 
 def _fill_command_table() -> None:
@@ -47,6 +58,14 @@ def _fill_command_table() -> None:
         prepare = jvm.jclass("ij.IJ").class_.getDeclaredMethod("init")
         prepare.setAccessible(True)
         prepare.invoke(None)
+
+
+def _show_window() -> None:
+    window = jvm.jclass("ij.IJ").getInstance()
+    if window is None:
+        jvm.jclass("ij.ImageJ")()
+    elif not window.isVisible():
+        window.setVisible(True)
 
 
 def flush_python() -> None:

@@ -1,84 +1,32 @@
-"""What a macro names: open images, overlays and models in the place of titles, or of nothing."""
+"""The images of a running ImageJ, as what a macro's line may name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import roifile
+import xarray as xr
 
 from fiji_poreseg.bridge.images import to_xarray
 from fiji_poreseg.bridge.jvm import jclass
-from fiji_poreseg.commands.spec import Command, Parameter, Role
-from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.commands import inputs
+from fiji_poreseg.commands.spec import Command
 
 
 def resolve(
-    command: Command[..., Any], given: Mapping[str, str], last_model: object
+    command: Command[..., Any], given: Mapping[str, object], last_model: object
 ) -> tuple[dict[str, object], str | None]:
-    """Put images, overlays and models in the place of their names, or of nothing.
-
-    Parameters
-    ----------
-    command
-        The command.
-    given
-        The options of the macro's line.
-    last_model
-        The model trained last in this session, or None.
-
-    Returns
-    -------
-    tuple
-        Arguments for the command, and the title of the image that its first parameter
-        stands for, if it stands for one.
-    """
-    raw: dict[str, object] = dict(given)
-    image = title = None
-    for position, parameter in enumerate(command.parameters.values()):
-        name, role = parameter.name, parameter.info.role
-        first = position == 0 and role is Role.IMAGE
-        found = None
-        if role in (Role.IMAGE, Role.LABELS) and name in given:
-            found = _find_image(name, given[name])
-        elif first:
-            found = _current_image(name)
-        elif role is Role.LABELS:
-            _add_overlay(raw, parameter, image)
-        elif role is Role.MODEL and parameter.required and name not in given:
-            raw[name] = _check_model(name, last_model)
-        if found is not None:
-            raw[name] = to_xarray(found, parameter=name)
-        if first:
-            image = found
-            title = Path(given[name]).name if found is None else str(found.getTitle())
-    return raw, title
-
-
-def _add_overlay(raw: dict[str, object], parameter: Parameter, image: Any) -> None:
-    overlay = None if image is None else image.getOverlay()
-    if overlay is not None and overlay.size():
-        raw[parameter.name] = [_to_roifile(roi) for roi in overlay.toArray()]
-    elif parameter.required:
-        raise ParameterError(
-            parameter.name,
-            "is needed, since the image has no overlay",
-            "left out",
-            f"Add selections to the overlay, or give {parameter.name}=[title or path].",
-        )
-
-
-def _check_model(name: str, model: object) -> object:
-    if model is None:
-        raise ParameterError(
-            name,
-            "is needed, since no model was trained in this session",
-            "left out",
-            f"Train one first, or give {name}=[path].",
-        )
-    return model
+    """Put ImageJ's images and overlays in the place of their names; see `commands.inputs`."""
+    current = jclass("ij.WindowManager").getCurrentImage()
+    return inputs.resolve(
+        command,
+        given,
+        [_OpenImage(image) for image in open_images()],
+        None if current is None else _OpenImage(current),
+        last_model,
+    )
 
 
 def open_images() -> list[Any]:
@@ -87,48 +35,26 @@ def open_images() -> list[Any]:
     return [manager.getImage(int(number)) for number in manager.getIDList() or ()]
 
 
-def _current_image(parameter: str) -> Any:
-    image = jclass("ij.WindowManager").getCurrentImage()
-    if image is None:
-        raise ParameterError(
-            parameter,
-            "is needed, since no image is open",
-            "left out",
-            f"Open one first, or give {parameter}=[title or path].",
-        )
-    return image
+class _OpenImage:
+    """An ImagePlus, as `commands.inputs.OpenImage`."""
 
+    def __init__(self, image: Any) -> None:
+        self._image = image
 
-def _find_image(parameter: str, name: str) -> Any:
-    """Find the open image of that title or id; None where it is the path of a file.
+    @property
+    def title(self) -> str:
+        return str(self._image.getTitle())
 
-    Raises
-    ------
-    ParameterError
-        If it is neither, or several images carry the title.
-    """
-    images = open_images()
-    found = [image for image in images if str(image.getTitle()) == name]
-    found = found or [image for image in images if str(image.getID()) == name]
-    if len(found) > 1:
-        ids = ", ".join(str(image.getID()) for image in found)
-        raise ParameterError(
-            parameter,
-            f"must name one image, and {len(found)} open images have that title",
-            name,
-            f"Rename one, or give the id: {ids}.",
-        )
-    if found:
-        return found[0]
-    if Path(name).expanduser().exists():
-        return None
-    titles = "; ".join(str(image.getTitle()) for image in images)
-    raise ParameterError(
-        parameter,
-        "must be the title of an open image or the path of a file",
-        name,
-        f"Open images: {titles}." if titles else "No image is open.",
-    )
+    @property
+    def id(self) -> str:
+        return str(self._image.getID())
+
+    def stack(self, parameter: str) -> xr.DataArray:
+        return to_xarray(self._image, parameter=parameter)
+
+    def overlay(self) -> Sequence[roifile.ImagejRoi]:
+        overlay = self._image.getOverlay()
+        return [] if overlay is None else [_to_roifile(roi) for roi in overlay.toArray()]
 
 
 def _to_roifile(roi: Any) -> roifile.ImagejRoi:

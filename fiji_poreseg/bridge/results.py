@@ -11,6 +11,7 @@ import xarray as xr
 from fiji_poreseg.bridge.images import to_imageplus
 from fiji_poreseg.bridge.inputs import open_images
 from fiji_poreseg.bridge.jvm import jclass
+from fiji_poreseg.commands.inputs import result_title
 from fiji_poreseg.commands.spec import Presentation
 
 
@@ -27,18 +28,12 @@ def show(presentation: Presentation, source: str | None) -> None:
 def _show_image(image: object, suffix: str, source: str | None) -> None:
     if not isinstance(image, xr.DataArray):
         raise TypeError(f"{suffix} is no DataArray: {type(image).__name__}")
-    title = suffix if source is None else f"{_bare(source)}-{suffix}"
+    title = result_title(suffix, source)
     for older in open_images():
         # The newest result has the plain title, so that a macro can count on it.
         if str(older.getTitle()) == title:
             older.setTitle(jclass("ij.WindowManager").getUniqueName(title))
     to_imageplus(image.rename(title)).show()
-
-
-def _bare(title: str) -> str:
-    """Take the extension of a file off a title."""
-    stem, dot, extension = title.rpartition(".")
-    return stem if dot and stem and extension.isalnum() and len(extension) <= 5 else title
 
 
 def _fill_results(rows: Sequence[Mapping[str, object]]) -> None:

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import difflib
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import jpype
 
+from fiji_poreseg.bridge import recorder
 from fiji_poreseg.bridge.classes import PLUGIN, java_classes
+from fiji_poreseg.bridge.dialogs import CommandDialog, show_message, wrapped
 from fiji_poreseg.bridge.embedded import flush_python
 from fiji_poreseg.bridge.inputs import resolve
 from fiji_poreseg.bridge.jvm import jclass
 from fiji_poreseg.bridge.progress import ImageJReporter
 from fiji_poreseg.bridge.results import show
+from fiji_poreseg.bridge.window import add_to_menu
 from fiji_poreseg.commands.macro import parse_options
 from fiji_poreseg.commands.spec import Catalog, Command
-from fiji_poreseg.errors import MacroError
+from fiji_poreseg.errors import Canceled, EngineError, MacroError, ParameterError, in_words
 from fiji_poreseg.progress import reporting
 
 _CANCELED = "Macro canceled"
+# What the user can put right and try again.
+_FAULTS = (ParameterError, EngineError, OSError)
 
 
 class Session:
@@ -29,16 +39,27 @@ class Session:
         self._model: object = None
         self._failure: BaseException | None = None
         self._running: Any = None
+        self._busy = threading.Lock()
+        self._busy_with = ""
         plugin, self._interpreter = java_classes()
         self._python = jpype.JProxy("java.util.function.Consumer", dict={"accept": self._accept})
         plugin.python = self._python
 
     def register(self, catalog: Catalog) -> None:
-        """Put commands into ImageJ's table; one of the same name is replaced."""
+        """Put commands into ImageJ's table and menu; one of the same name is replaced."""
         table = jclass("ij.Menus").getCommands()
         for command in catalog.values():
             self._commands[command.name] = command
             table.put(command.title, f'{PLUGIN}("{command.name}")')
+        if jclass("ij.IJ").getInstance() is not None:
+            add_to_menu(command.title for command in catalog.values())
+
+    def cancel(self, longest_s: float) -> None:
+        """Cancel the command that runs, as Esc does, and wait until it has cleared up."""
+        if self._busy.locked():
+            jclass("ij.IJ").setKeyDown(jclass("java.awt.event.KeyEvent").VK_ESCAPE)
+        if self._busy.acquire(timeout=longest_s):
+            self._busy.release()
 
     def run_macro(self, text: str, argument: str = "") -> str | None:
         """Run a macro in this thread and answer with its return value.
@@ -96,43 +117,107 @@ class Session:
         return f'. Did you mean "{near[0]}"?' if near else ""
 
     def _accept(self, name: Any) -> None:
-        """Run a command; ImageJ calls this from the generated plugin."""
+        """Run a command; ImageJ calls this from the generated plugin, in the command's thread."""
         command = self._commands[str(name)]
         try:
-            self._run(command)
+            if _from_menu():
+                self._run_from_menu(command)
+            else:
+                self._run_from_macro(command)
+        finally:
+            flush_python()
+
+    def _run_from_menu(self, command: Command[..., Any]) -> None:
+        """Ask for the parameters until the command has run, or the user gives up."""
+        recorder.hold_back()
+        dialog = CommandDialog(command, has_model=self._model is not None)
+        while (given := dialog.ask()) is not None:
+            try:
+                line = recorder.line_for(command, given)
+                self._run(command, given, before_showing=partial(recorder.record, line))
+            except _FAULTS as error:
+                show_message(command.title, in_words(error))
+            except Canceled as error:
+                jclass("ij.IJ").showStatus(f"{command.title} {error}")
+                return
+            except Exception as error:
+                jclass("ij.IJ").log(traceback.format_exc())
+                show_message(command.title, in_words(error))
+                return
+            else:
+                return
+
+    def _run_from_macro(self, command: Command[..., Any]) -> None:
+        options = jclass("ij.Macro").getOptions()
+        try:
+            self._run(command, parse_options("" if options is None else str(options)))
         except jpype.JException as error:
             if error.getMessage() == _CANCELED:
                 raise
             self._stop(command, error)
         except BaseException as error:  # kept, and raised again where the macro was started
             self._stop(command, error)
-        finally:
-            flush_python()
 
     def _stop(self, command: Command[..., Any], error: BaseException) -> None:
-        """Keep what went wrong and stop the macro at this line."""
-        self._failure = error
+        """Stop the macro at this line, and keep what went wrong if we started the macro."""
+        if self._running is not None:
+            self._failure = error
         interpreter = jclass("ij.macro.Interpreter").getInstance()
         line = None if interpreter is None else _line_of(interpreter)
         error.add_note(f"Line {line} of the macro: {command.title}")
         message = f"{command.title}: {error or type(error).__name__}"
-        if interpreter is None:
-            jclass("ij.IJ").error(command.title, message)
-            return
-        if self._running is not None and not self._running.equals(interpreter):
+        if jclass("ij.IJ").getInstance() is not None:
+            message = wrapped(message)
+        if interpreter is not None and self._running not in (None, interpreter):
             # The command stands in a macro that another one called, which would go on.
             self._running.leave()
-        interpreter.abort(message)
+        if isinstance(error, Canceled):
+            if interpreter is not None:  # after Esc, ImageJ forgets its macro by itself
+                interpreter.setIgnoreErrors(True)
+                interpreter.abort(message)
+            jclass("ij.IJ").log(message)
+        elif interpreter is None:
+            jclass("ij.IJ").error(command.title, message)
+        else:
+            interpreter.abort(message)
 
-    def _run(self, command: Command[..., Any]) -> None:
-        options = jclass("ij.Macro").getOptions()
-        given = parse_options("" if options is None else str(options))
-        raw, title = resolve(command, given, self._model)
-        with reporting(ImageJReporter()):
-            result = command.run(raw)
-        if hasattr(result, "save") and hasattr(result, "predict"):
-            self._model = result
-        show(command.present(result), title)
+    def _run(
+        self,
+        command: Command[..., Any],
+        given: Mapping[str, object],
+        before_showing: Callable[[], None] = lambda: None,
+    ) -> None:
+        with self._alone(command):
+            try:
+                raw, title = resolve(command, given, self._model)
+                with reporting(ImageJReporter()):
+                    result = command.run(raw)
+            finally:
+                jclass("ij.IJ").showProgress(1.0)
+            if hasattr(result, "save") and hasattr(result, "predict"):
+                self._model = result
+            before_showing()
+            show(command.present(result), title)
+
+    @contextmanager
+    def _alone(self, command: Command[..., Any]) -> Iterator[None]:
+        """Refuse to run a command while another one runs."""
+        if not self._busy.acquire(blocking=False):
+            raise EngineError(
+                f"{self._busy_with} is running. Wait until it has finished, or press Esc in "
+                "ImageJ's window to cancel it."
+            )
+        self._busy_with = command.title
+        try:
+            yield
+        finally:
+            self._busy.release()
+
+
+def _from_menu() -> bool:
+    """Whether a user started the command; ImageJ renames the threads of macros and scripts."""
+    thread = str(jclass("java.lang.Thread").currentThread().getName())
+    return jclass("ij.IJ").getInstance() is not None and not thread.startswith("Run$_")
 
 
 def _describe(error: Any) -> str:

@@ -60,6 +60,7 @@ ModelFile = Annotated[
         "file to write the model to, .poreseg",
         role=Role.OUTPUT,
         metavar="FILE",
+        suffix=models.SUFFIX,
         required_on_command_line=True,
     ),
 ]
@@ -84,7 +85,8 @@ NoData = Annotated[
     Param("grey value of the empty border that alignment leaves"),
 ]
 Json = Annotated[
-    Path | None, Param("JSON file to write the numbers to", role=Role.OUTPUT, metavar="FILE")
+    Path | None,
+    Param("JSON file to write the numbers to", role=Role.OUTPUT, metavar="FILE", suffix=".json"),
 ]
 
 
@@ -383,12 +385,18 @@ def segment(
             "TIFF to write the segmentation to",
             role=Role.OUTPUT,
             metavar="SEG",
+            suffix=".tif",
             required_on_command_line=True,
         ),
     ] = None,
     probability: Annotated[
         Path | None,
-        Param("TIFF to write the probability of solid to", role=Role.OUTPUT, metavar="P"),
+        Param(
+            "TIFF to write the probability of solid to",
+            role=Role.OUTPUT,
+            metavar="P",
+            suffix=".tif",
+        ),
     ] = None,
     indices: Indices = None,
     voxel_size_nm: VoxelSize = None,
@@ -479,6 +487,7 @@ def correct(
             "TIFF to write the corrected segmentation to",
             role=Role.OUTPUT,
             metavar="SEG2",
+            suffix=".tif",
             required_on_command_line=True,
         ),
     ] = None,

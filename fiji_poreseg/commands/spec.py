@@ -61,6 +61,8 @@ class Param:
         What the parameter stands for.
     metavar
         What stands for the value in the command line's help.
+    suffix
+        Ending of the file to write, such as ``".tif"``.
     required_on_command_line
         Whether the command line insists on it although Python and macros do not: an output
         file, since only there nothing else would be left of the result.
@@ -73,6 +75,7 @@ class Param:
     choices: tuple[str, ...] = ()
     role: Role = Role.VALUE
     metavar: str = ""
+    suffix: str = ""
     required_on_command_line: bool = False
 
 
@@ -100,6 +103,16 @@ class Parameter:
     def is_flag(self) -> bool:
         """Whether it is a yes-or-no parameter."""
         return self.type is bool
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether it is one of a few words."""
+        return bool(self.info.choices) and not _is_tuple(self.type)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder to write to, where other outputs are files."""
+        return self.info.role is Role.OUTPUT and "DIR" in self.info.metavar
 
     def coerce(self, value: object) -> Any:
         """Turn what a surface hands over into a value of the parameter's type.
@@ -143,11 +156,11 @@ class Parameter:
         kind = _KINDS.get(_strip_optional(self.type), "a value")
         low, high = self.info.ge, self.info.le
         if low is not None and high is not None:
-            kind += f" from {low:g} to {high:g}"
+            kind += f" from {show(low)} to {show(high)}"
         elif low is not None:
-            kind += f" of at least {low:g}"
+            kind += f" of at least {show(low)}"
         elif high is not None:
-            kind += f" of at most {high:g}"
+            kind += f" of at most {show(high)}"
         return f"{kind} ({self.info.unit})" if self.info.unit else kind
 
     @property

@@ -236,3 +236,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         self.struck = self._stop is not None and time.monotonic() > self._stop
         if self.struck or self.steps == self._total:
             self.model.stop_training = True
+
+    def on_test_batch_end(self, *_: Any, **__: Any) -> None:
+        """Say the same again: who listens may want to stop, and slices take long to check."""
+        report("Training ResUNet", self.steps, self._total)

@@ -1,0 +1,363 @@
+"""Somebody who uses ImageJ's window: a thread that opens menus, types, and presses buttons.
+
+    python window_user.py SCENARIO FOLDER
+
+Runs `fiji-poreseg gui` with that user, who writes what was seen to ``FOLDER/seen.json``.
+"""
+
+import contextlib
+import json
+import os
+import re
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+import jpype
+
+import fiji_poreseg as fp
+from fiji_poreseg import bridge, cli
+from fiji_poreseg.commands.catalog import CATALOG
+
+PATIENCE_S = 60
+# A dialog that is closed while AWT is still about to wait for it is waited for without end.
+REACTION_S = 0.2
+RUN = []
+
+
+def java(name):
+    return jpype.JClass(name)
+
+
+def wait_for(what, look):
+    """Look until there is something, and answer with it."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(jpype.JException):  # a window that opens or closes just now
+            found = look()
+            if found:
+                return found
+        time.sleep(0.02)
+    raise AssertionError(f"waited in vain for {what}; status: {status()}; open: {titles()}")
+
+
+def post(event):
+    java("java.awt.Toolkit").getDefaultToolkit().getSystemEventQueue().postEvent(event)
+
+
+def click(thing):
+    action = java("java.awt.event.ActionEvent")
+    post(action(thing, action.ACTION_PERFORMED, thing.getActionCommand()))
+
+
+def menu_entries():
+    plugins = java("ij.Menus").getImageJMenu("Plugins")
+    menus = [plugins.getItem(i) for i in range(plugins.getItemCount())]
+    menu = next((menu for menu in menus if menu.getLabel() == "PoreSeg"), None)
+    return [] if menu is None else [menu.getItem(i) for i in range(menu.getItemCount())]
+
+
+def choose(title):
+    """Choose a command from Plugins > PoreSeg, and answer with its dialog."""
+    (entry,) = (entry for entry in menu_entries() if entry.getLabel() == title)
+    click(entry)
+    return dialog(title)
+
+
+def dialog(title, *words):
+    """The dialog of that title, once it shows (and holds these words)."""
+
+    def look():
+        for window in java("java.awt.Window").getWindows():
+            if isinstance(window, java("java.awt.Dialog")) and window.isShowing():
+                right = window.getTitle() == title and all(
+                    word in text_of(window) for word in words
+                )
+                if right:
+                    return window
+        return None
+
+    found = wait_for(f"the dialog {title} {words}", look)
+    time.sleep(REACTION_S)
+    return found
+
+
+def parts(container):
+    for component in container.getComponents():
+        yield component
+        if isinstance(component, java("java.awt.Container")):
+            yield from parts(component)
+
+
+def text_of(window):
+    lines = []
+    for part in parts(window):
+        if isinstance(part, java("ij.gui.MultiLineLabel")):
+            field = part.getClass().getDeclaredField("lines")
+            field.setAccessible(True)
+            lines += [str(line) for line in field.get(part)]
+        elif isinstance(part, java("java.awt.Label")):
+            lines.append(str(part.getText()))
+    return " ".join(lines)
+
+
+def field_of(window, label):
+    """The field to the right of a label."""
+    everything = list(parts(window))
+    (place,) = (
+        i
+        for i, part in enumerate(everything)
+        if isinstance(part, java("java.awt.Label")) and part.getText() == label
+    )
+    field = everything[place + 1]
+    return field.getComponent(0) if isinstance(field, java("java.awt.Panel")) else field
+
+
+def fill(window, **values):
+    for label, value in values.items():
+        field = field_of(window, label.replace("_", " "))
+        if isinstance(field, java("java.awt.TextField")):
+            field.setText(str(value))
+        else:
+            field.select(value)
+            assert field.getSelectedItem() == value, f"{label} has no {value}"
+
+
+def press(window, label="OK"):
+    (button,) = (
+        part
+        for part in parts(window)
+        if isinstance(part, java("java.awt.Button")) and part.getLabel().strip() == label
+    )
+    click(button)
+    wait_for("the dialog to close", lambda: not window.isShowing())
+
+
+def press_escape():
+    """Press Esc in ImageJ's window, wherever the focus is: it wanders without a window manager."""
+    key = java("java.awt.event.KeyEvent")
+    window = java("ij.IJ").getInstance()
+    pressed = key(window, key.KEY_PRESSED, 0, 0, key.VK_ESCAPE, key.CHAR_UNDEFINED)
+    manager = java("java.awt.KeyboardFocusManager").getCurrentKeyboardFocusManager()
+    press = jpype.JProxy(
+        "java.lang.Runnable", dict={"run": lambda: manager.redispatchEvent(window, pressed)}
+    )
+    java("java.awt.EventQueue").invokeLater(press)
+
+
+def runs(title):
+    """Whether a command runs; its thread carries its name."""
+    threads = java("java.lang.Thread").getAllStackTraces().keySet()
+    return any(title in str(thread.getName()) for thread in threads)
+
+
+def run(title, **values):
+    """Choose a command, fill in its dialog, and wait until it has run."""
+    RUN.append(title)
+    window = choose(title)
+    fill(window, **values)
+    press(window)
+    wait_for(f"{title} to end", lambda: not runs(title))
+
+
+def begin(title, step, **values):
+    """Choose a command, fill in its dialog, and wait until some of a step is done."""
+    window = choose(title)
+    fill(window, **values)
+    java("ij.IJ").showStatus("")
+    press(window)
+    wait_for_some_of(step)
+
+
+def wait_for_some_of(step):
+    wait_for(step, lambda: re.match(f"{step}: [1-9]", status()))
+
+
+def cancel(title):
+    press_escape()
+    begun = time.monotonic()
+    wait_for(f"{title} to end", lambda: not runs(title))
+    return {"seconds": time.monotonic() - begun, "status": status(), "images": titles()}
+
+
+def status():
+    return str(java("ij.ImageJ").getStatusBarText())
+
+
+def titles():
+    manager = java("ij.WindowManager")
+    return [str(manager.getImage(int(i)).getTitle()) for i in manager.getIDList() or ()]
+
+
+def activate(title):
+    """What ImageJ does when an image's window is clicked."""
+    image = java("ij.WindowManager").getImage(title)
+    java("ij.WindowManager").setCurrentWindow(image.getWindow())
+
+
+def rows():
+    return int(java("ij.measure.ResultsTable").getResultsTable().size())
+
+
+def log():
+    return str(java("ij.IJ").getLog() or "")
+
+
+def recorded():
+    return str(java("ij.plugin.frame.Recorder").getInstance().getText())
+
+
+def do(name):
+    java("ij.IJ").doCommand(name)
+
+
+def show(image, title):
+    bridge.start().to_imageplus(image.rename(title)).show()
+    wait_for(title, lambda: title in titles())
+
+
+def record_every_command(folder):
+    """Open a stack and run every command of the menu with the Recorder on."""
+    do("Record...")
+    wait_for("the Recorder", lambda: java("ij.plugin.frame.Recorder").getInstance())
+    java("ij.plugin.DragAndDrop")().openFile(java("java.io.File")(f"{folder}/my stack.tif"))
+    wait_for("the stack", lambda: titles() == ["my stack.tif"])
+    small = {"Slices": 12, "Size_(voxels)": 48, "Feature_size_nm": 150, "Attenuation_nm": 150}
+    run("PoreSeg Phantom", Output=f"{folder}/made", Seed=3, **small)
+    run(
+        "PoreSeg Train Forest",
+        Labels="phantom-truth",
+        Indices="0, 4,8",
+        Trees=4,
+        Model=f"{folder}/forest.poreseg",
+    )
+    run(
+        "PoreSeg Segment",
+        Image="my stack.tif",
+        Output=f"{folder}/forest [1].tif",
+        Probability=f"{folder}/probability.tif",
+    )
+    run("PoreSeg Correct", Corrections="phantom-truth", Output=f"{folder}/corrected.tif")
+    run("PoreSeg Measure", Json=f"{folder}/porosity.json")
+    activate("my stack-segmentation")
+    run(
+        "PoreSeg Evaluate",
+        Truth="phantom-truth",
+        Probability="my stack-probability",
+        Stack="my stack.tif",
+        Json=f"{folder}/scores.json",
+    )
+    run("PoreSeg Select Slices", Image="my stack.tif", Strategy="initial", Count=3)
+    run(
+        "PoreSeg Train ResUNet",
+        Image="phantom",
+        Labels="phantom-truth",
+        Strategy="distributed",
+        Count=4,
+        Network="small",
+        Steps=3,
+        Model=f"{folder}/resunet.poreseg",
+    )
+    run("PoreSeg Segment", Image="phantom", Output="resunet.tif")
+    before = recorded()
+    (folder / "recorded.ijm").write_text(before, encoding="utf-8")
+    unfinished = folder / "unfinished.poreseg"
+    begin(
+        "PoreSeg Train ResUNet",
+        "Training ResUNet",
+        Image="phantom",
+        Labels="phantom-truth",
+        Network="small",
+        Steps=1000,
+        Model=unfinished,
+    )
+    return {
+        "menu": [str(entry.getLabel()) for entry in menu_entries()],
+        "titles": [command.title for command in CATALOG.values()],
+        "canceled": cancel("PoreSeg Train ResUNet"),
+        "recorded_after": recorded().removeprefix(before),
+        "run": RUN,
+    }
+
+
+def make_faults(folder):
+    """Do what goes wrong: bad values, Esc, two commands at once, a fault in a macro."""
+    seen = {}
+    do("Record...")
+    made = fp.phantom(slices=120, size=128, feature_size_nm=150, attenuation_nm=150)
+    show(made.truth, "truth")
+    show(made.stack, "stack")
+
+    window = choose("PoreSeg Train Forest")
+    fill(window, Labels="truth", Trees="many", Indices="0,40", Model=folder / "forest.poreseg")
+    press(window)
+    message = dialog("PoreSeg Train Forest", "`trees`")
+    seen["bad value"] = text_of(message)
+    press(message)
+    window = dialog("PoreSeg Train Forest", "Trees")
+    seen["typed"] = [str(field_of(window, name).getText()) for name in ("Trees", "Indices")]
+    seen["chosen"] = str(field_of(window, "Labels").getSelectedItem())
+    fill(window, Trees=10)
+    press(window)
+    wait_for("the training to end", lambda: not runs("PoreSeg Train Forest"))
+
+    before = recorded()
+    begin("PoreSeg Segment", "Segmenting", Output=folder / "canceled.tif")
+    seen["canceled"] = cancel("PoreSeg Segment")
+    many = {"Labels": "truth", "Trees": 9999, "Pixels": 9999, "Model": folder / "canceled.poreseg"}
+    begin("PoreSeg Train Forest", "Growing trees", **many)
+    window = choose("PoreSeg Measure")
+    press(window)
+    message = dialog("PoreSeg Measure", "is running")
+    seen["busy"] = text_of(message)
+    press(message)
+    press(dialog("PoreSeg Measure", "Json"), "Cancel")
+    seen["canceled too"] = cancel("PoreSeg Train Forest")
+    seen["recorded after faults"] = recorded().removeprefix(before)
+    seen["files"] = sorted(path.name for path in folder.iterdir())
+
+    java("ij.macro.MacroRunner")('run("PoreSeg Segment", "modle=x");\nprint("goes on");')
+    message = dialog("Macro Error")
+    seen["macro"] = text_of(message)
+    press(message)
+    java("ij.macro.MacroRunner")('run("PoreSeg Segment", "image=stack");\nprint("after Esc");')
+    wait_for_some_of("Segmenting")
+    press_escape()
+    wait_for("the macro to end", lambda: not runs("Macro$"))
+    java("ij.macro.MacroRunner")('run("PoreSeg Measure", "image=truth");')
+    wait_for("the macro to end", lambda: "Porosity" in log())
+    java("ij.macro.MacroRunner")('selectImage("truth"); run("PoreSeg Select Slices");')
+    wait_for("a macro without options", lambda: rows() == 20)
+
+    # Its voxels are far from those trained on.
+    run("PoreSeg Segment", Image="stack", Indices="3", Voxel_size_nm="40,40,40")
+    seen["log"] = log()
+    seen["images"] = titles()
+    begin("PoreSeg Segment", "Segmenting", Image="stack", Output=folder / "quit.tif")
+    return seen
+
+
+SCENARIOS = {"record": record_every_command, "faults": make_faults}
+
+
+def use(scenario, folder):
+    try:
+        wait_for("ImageJ", lambda: bridge._running)
+        wait_for("the menu", lambda: len(menu_entries()) == len(CATALOG))
+        (folder / "seen.json").write_text(json.dumps(SCENARIOS[scenario](folder)))
+        for image in (java("ij.WindowManager").getImage(title) for title in titles()):
+            image.changes = False
+        do("Quit")
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(9)
+
+
+if __name__ == "__main__":
+    _, scenario, folder = sys.argv
+    threading.Thread(target=use, args=(scenario, Path(folder)), daemon=True).start()
+    sys.argv[1:] = ["gui"]
+    cli.run()
