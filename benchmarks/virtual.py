@@ -67,9 +67,10 @@ def segment(ij: fp.bridge.ImageJ, stack: Path, model: Path, indices: Sequence[in
         f"""run("TIFF Virtual Stack...", "open=[{stack}]");
         opened = is("Virtual Stack");
         run("PoreSeg Segment", "model=[{model}] indices={",".join(map(str, indices))}");
+        shown = is("Virtual Stack");
         setSlice({indices[-1]} + 1);
         getStatistics(area, mean, least, most);
-        return "" + opened + is("Virtual Stack") + "|" + nSlices + "|" + least + "-" + most;"""
+        return "" + opened + "|" + shown + "|" + nSlices + "|" + least + "-" + most;"""
     )
 
 
@@ -94,7 +95,7 @@ def main() -> None:
     sys.stdout.write(
         f"stack of {given.slices * given.size**2 / 1e9:.1f} GB ({on_disk / 1e9:.2f} GB on the "
         f"disk), {len(indices)} slices segmented in {seconds:.0f} s\n"
-        f"opened and shown virtual (1, 1) | slices | values in the last slice: {seen}\n"
+        f"opened virtual | result virtual | slices | values in the last slice: {seen}\n"
         f"peak of Python and Java together: {peak / 1e9:.2f} GB\n"
     )
 

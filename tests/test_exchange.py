@@ -495,7 +495,7 @@ def test_a_virtual_stack_is_segmented_at_some_slices(ij, benchmark_module, tmp_p
     indices = virtual.spread(200, 4)
     virtual.write_sparse(stack, 200, 64, indices)
     virtual.train(model)
-    assert virtual.segment(ij, stack, model, indices) == "11|200|1-2"
+    assert virtual.segment(ij, stack, model, indices) == "1|1|200|1-2"
     shown = ij.to_xarray(current(ij))
     assert isinstance(shown.data, da.Array)
     expected = fp.segment(stack, model=model, indices=indices).segmentation
