@@ -213,6 +213,12 @@ def do(name):
     java("ij.IJ").doCommand(name)
 
 
+def open_recorder():
+    recorder = java("ij.plugin.frame.Recorder")
+    do("Record...")
+    wait_for("the Recorder", lambda: java("ij.IJ").recording() and recorder.getInstance())
+
+
 def show(image, title):
     bridge.start().to_imageplus(image.rename(title)).show()
     wait_for(title, lambda: title in titles())
@@ -220,8 +226,7 @@ def show(image, title):
 
 def record_every_command(folder):
     """Open a stack and run every command of the menu with the Recorder on."""
-    do("Record...")
-    wait_for("the Recorder", lambda: java("ij.plugin.frame.Recorder").getInstance())
+    open_recorder()
     java("ij.plugin.DragAndDrop")().openFile(java("java.io.File")(f"{folder}/my stack.tif"))
     wait_for("the stack", lambda: titles() == ["my stack.tif"])
     small = {"Slices": 12, "Size_(voxels)": 48, "Feature_size_nm": 150, "Attenuation_nm": 150}
@@ -285,7 +290,7 @@ def record_every_command(folder):
 def make_faults(folder):
     """Do what goes wrong: bad values, Esc, two commands at once, a fault in a macro."""
     seen = {}
-    do("Record...")
+    open_recorder()
     made = fp.phantom(slices=120, size=128, feature_size_nm=150, attenuation_nm=150)
     show(made.truth, "truth")
     show(made.stack, "stack")
