@@ -1,7 +1,7 @@
-"""Make the pictures of ImageJ's menu and of the dialogs in `docs/window/`; nobody may touch the keys.
+"""Make the pictures of ImageJ's menu and of the dialogs in `docs/window/`.
 
-On a display of its own, where a window manager draws the frames of the windows
-(Debian: apt install xvfb xauth openbox):
+It presses keys, so give it a display of its own, and a window manager that draws the frames of
+the windows (Debian: apt install xvfb xauth openbox):
 
     xvfb-run -s "-screen 0 1280x1024x24" sh -c "openbox & python scripts/screenshots.py [FOLDER]"
 """

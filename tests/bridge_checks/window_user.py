@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -105,20 +106,47 @@ def text_of(window):
 
 def field_of(window, label):
     """The field to the right of a label."""
+    cell = cell_of(window, label)
+    return cell.getComponent(0) if isinstance(cell, java("java.awt.Panel")) else cell
+
+
+def cell_of(window, label):
     everything = list(parts(window))
     (place,) = (
         i
         for i, part in enumerate(everything)
         if isinstance(part, java("java.awt.Label")) and part.getText() == label
     )
-    field = everything[place + 1]
-    return field.getComponent(0) if isinstance(field, java("java.awt.Panel")) else field
+    return everything[place + 1]
+
+
+def browse(window, label, path):
+    """Press the Browse button of a field, and choose a file."""
+    click(cell_of(window, label).getComponent(1))
+
+    def look():
+        windows = java("java.awt.Window").getWindows()
+        return [w for w in windows if isinstance(w, java("java.awt.FileDialog")) and w.isShowing()]
+
+    (chooser,) = wait_for("the file dialog", look)
+    time.sleep(REACTION_S)
+    chooser.setDirectory(f"{path.parent}/")
+    chooser.setFile(path.name)
+    chooser.setVisible(False)
+    wait_for(f"{path} in the field", lambda: shown_in(field_of(window, label)).endswith(path.name))
+
+
+def shown_in(field):
+    typed = isinstance(field, java("java.awt.TextField"))
+    return str(field.getText() if typed else field.getSelectedItem())
 
 
 def fill(window, **values):
     for label, value in values.items():
         field = field_of(window, label.replace("_", " "))
-        if isinstance(field, java("java.awt.TextField")):
+        if isinstance(value, Path):
+            browse(window, label, value)
+        elif isinstance(field, java("java.awt.TextField")):
             field.setText(str(value))
         else:
             field.select(value)
@@ -249,10 +277,10 @@ def record_every_command(folder):
     activate("my stack-segmentation")
     run(
         "PoreSeg Evaluate",
-        Truth="phantom-truth",
+        Truth=folder / "made" / "truth.tif",
         Probability="my stack-probability",
         Stack="my stack.tif",
-        Json=f"{folder}/scores.json",
+        Json=folder / "scores.json",
     )
     run("PoreSeg Select Slices", Image="my stack.tif", Strategy="initial", Count=3)
     run(
@@ -268,7 +296,6 @@ def record_every_command(folder):
     run("PoreSeg Segment", Image="phantom", Output="resunet.tif")
     before = recorded()
     (folder / "recorded.ijm").write_text(before, encoding="utf-8")
-    unfinished = folder / "unfinished.poreseg"
     begin(
         "PoreSeg Train ResUNet",
         "Training ResUNet",
@@ -276,7 +303,7 @@ def record_every_command(folder):
         Labels="phantom-truth",
         Network="small",
         Steps=1000,
-        Model=unfinished,
+        Model=f"{folder}/unfinished.poreseg",
     )
     return {
         "menu": [str(entry.getLabel()) for entry in menu_entries()],
@@ -296,22 +323,21 @@ def make_faults(folder):
     show(made.stack, "stack")
 
     window = choose("PoreSeg Train Forest")
-    fill(window, Labels="truth", Trees="many", Indices="0,40", Model=folder / "forest.poreseg")
+    fill(window, Labels="truth", Trees="many", Indices="0,40", Model=f"{folder}/forest.poreseg")
     press(window)
     message = dialog("PoreSeg Train Forest", "`trees`")
     seen["bad value"] = text_of(message)
     press(message)
     window = dialog("PoreSeg Train Forest", "Trees")
-    seen["typed"] = [str(field_of(window, name).getText()) for name in ("Trees", "Indices")]
-    seen["chosen"] = str(field_of(window, "Labels").getSelectedItem())
+    seen["typed"] = [shown_in(field_of(window, name)) for name in ("Trees", "Indices", "Labels")]
     fill(window, Trees=10)
     press(window)
     wait_for("the training to end", lambda: not runs("PoreSeg Train Forest"))
 
     before = recorded()
-    begin("PoreSeg Segment", "Segmenting", Output=folder / "canceled.tif")
+    begin("PoreSeg Segment", "Segmenting", Output=f"{folder}/canceled.tif")
     seen["canceled"] = cancel("PoreSeg Segment")
-    many = {"Labels": "truth", "Trees": 9999, "Pixels": 9999, "Model": folder / "canceled.poreseg"}
+    many = {"Labels": "truth", "Trees": 9999, "Pixels": 9999, "Model": f"{folder}/no.poreseg"}
     begin("PoreSeg Train Forest", "Growing trees", **many)
     window = choose("PoreSeg Measure")
     press(window)
@@ -340,11 +366,17 @@ def make_faults(folder):
     run("PoreSeg Segment", Image="stack", Indices="3", Voxel_size_nm="40,40,40")
     seen["log"] = log()
     seen["images"] = titles()
-    begin("PoreSeg Segment", "Segmenting", Image="stack", Output=folder / "quit.tif")
+    begin("PoreSeg Segment", "Segmenting", Image="stack", Output=f"{folder}/quit.tif")
     return seen
 
 
-SCENARIOS = {"record": record_every_command, "faults": make_faults}
+def interrupt(_):
+    """Press Ctrl-C in the terminal."""
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(PATIENCE_S)
+
+
+SCENARIOS = {"record": record_every_command, "faults": make_faults, "interrupt": interrupt}
 
 
 def use(scenario, folder):
