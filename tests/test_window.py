@@ -145,6 +145,12 @@ def test_a_macro_in_the_window_stops_at_esc(faults):
     assert seen["images"] == ["truth", "stack", "stack-probability", "stack-segmentation"]
 
 
+def test_a_bug_is_shown_and_its_traceback_logged(faults):
+    _, seen = faults
+    assert seen["bug"] == "KeyError: 'forgotten'"
+    assert 'raise KeyError("forgotten")' in seen["log"]
+
+
 def test_warnings_stand_in_the_log(faults):
     _, seen = faults
     assert "\nNote: The model was trained on voxels of 10 x 10 x 10 nm" in seen["log"]

@@ -21,11 +21,20 @@ import jpype
 import fiji_poreseg as fp
 from fiji_poreseg import bridge, cli
 from fiji_poreseg.commands.catalog import CATALOG
+from fiji_poreseg.commands.spec import Catalog, Presentation
 
 PATIENCE_S = 60
 # A dialog that is closed while AWT is still about to wait for it is waited for without end.
 REACTION_S = 0.2
 RUN = []
+
+FAULTY = Catalog()
+
+
+@FAULTY.command("PoreSeg Bug", lambda _: Presentation())
+def bug():
+    """Fail as nobody foresaw."""
+    raise KeyError("forgotten")
 
 
 def java(name):
@@ -361,6 +370,12 @@ def make_faults(folder):
     wait_for("the macro to end", lambda: "Porosity" in log())
     java("ij.macro.MacroRunner")('selectImage("truth"); run("PoreSeg Select Slices");')
     wait_for("a macro without options", lambda: rows() == 20)
+
+    bridge.start(headless=False, catalog=FAULTY)
+    press(choose("PoreSeg Bug"))
+    message = dialog("PoreSeg Bug", "KeyError")
+    seen["bug"] = text_of(message)
+    press(message)
 
     # Its voxels are far from those trained on.
     run("PoreSeg Segment", Image="stack", Indices="3", Voxel_size_nm="40,40,40")
