@@ -27,13 +27,20 @@ if TYPE_CHECKING:
         train_forest,
         train_resunet,
     )
-    from fiji_poreseg.errors import EngineError, MacroError, ParameterError, PoreSegWarning
+    from fiji_poreseg.errors import (
+        Canceled,
+        EngineError,
+        MacroError,
+        ParameterError,
+        PoreSegWarning,
+    )
     from fiji_poreseg.files import read, write
     from fiji_poreseg.stack import as_stack, make_labels, make_stack
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Canceled",
     "EngineError",
     "MacroError",
     "ParameterError",
@@ -72,7 +79,7 @@ _HOMES = {
         "train_forest",
         "train_resunet",
     ),
-    "errors": ("EngineError", "MacroError", "ParameterError", "PoreSegWarning"),
+    "errors": ("Canceled", "EngineError", "MacroError", "ParameterError", "PoreSegWarning"),
     "files": ("read", "write"),
     "stack": ("as_stack", "make_labels", "make_stack"),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 _LONGEST_VALUE = 120
 
 
@@ -64,12 +66,18 @@ class PoreSegWarning(UserWarning):
     """Something was assumed that the user may want to know about."""
 
 
+def is_foreseen(error: BaseException) -> bool:
+    """Whether an error's message is for the user; of any other the traceback matters."""
+    foreseen = (ParameterError, MacroError, EngineError, Canceled, OSError, MemoryError)
+    return isinstance(error, foreseen)
+
+
 def in_words(error: BaseException) -> str:
     """What a user is told of an error: its message, or what its kind means where that is bare."""
     if isinstance(error, MemoryError):
         return "out of memory. Close other programs, or take fewer slices with indices=…."
     if isinstance(error, OSError):
         return f"{error}. Nothing that was there is damaged; free space or choose another place."
-    if isinstance(error, ParameterError | MacroError | EngineError | Canceled):
+    if is_foreseen(error):
         return str(error)
-    return f"{type(error).__name__}: {error}"
+    return traceback.format_exception_only(error)[0].strip()

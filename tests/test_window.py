@@ -112,8 +112,7 @@ def test_a_bad_value_is_shown_and_the_dialog_comes_back_as_typed(faults):
         "`trees` must be a whole number from 1 to 10000, but is: many. Leave it out for 100. "
         "It is: number of trees."
     )
-    assert seen["typed"] == ["many", "0,40"]
-    assert seen["chosen"] == "truth"
+    assert seen["typed"] == ["many", "0,40", "truth"]
 
 
 def test_esc_leaves_no_file_and_no_image(faults):
@@ -146,6 +145,12 @@ def test_a_macro_in_the_window_stops_at_esc(faults):
     assert seen["images"] == ["truth", "stack", "stack-probability", "stack-segmentation"]
 
 
+def test_a_bug_is_shown_and_its_traceback_logged(faults):
+    _, seen = faults
+    assert seen["bug"] == "KeyError: 'forgotten'"
+    assert 'raise KeyError("forgotten")' in seen["log"]
+
+
 def test_warnings_stand_in_the_log(faults):
     _, seen = faults
     assert "\nNote: The model was trained on voxels of 10 x 10 x 10 nm" in seen["log"]
@@ -154,6 +159,11 @@ def test_warnings_stand_in_the_log(faults):
 def test_quitting_under_a_command_leaves_no_file(faults):
     folder, _ = faults
     assert {path.name for path in folder.iterdir()} == {"forest.poreseg", "seen.json"}
+
+
+def test_ctrl_c_in_the_terminal_ends_it(tmp_path, display):
+    done = run_program(USER, "interrupt", tmp_path, cwd=tmp_path, DISPLAY=display)
+    assert (done.returncode, done.stderr) == (130, "fiji-poreseg: interrupted\n")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there a display can be missing")

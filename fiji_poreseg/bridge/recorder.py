@@ -22,11 +22,11 @@ def line_for(command: Command[..., object], given: Mapping[str, object]) -> str 
     ParameterError
         If a value cannot be written in a macro.
     """
-    recorder = jclass("ij.plugin.frame.Recorder")
-    if not recorder.record:
+    if not jclass("ij.IJ").recording():
         return None
     # In its other modes it writes JavaScript, Python and so on, where run() belongs to a class.
-    return f"{'IJ.' if recorder.scriptMode() else ''}{record_line(command, given)}\n"
+    prefix = "IJ." if jclass("ij.plugin.frame.Recorder").scriptMode() else ""
+    return f"{prefix}{record_line(command, given)}\n"
 
 
 def record(line: str | None) -> None:

@@ -23,7 +23,14 @@ from fiji_poreseg.bridge.results import show
 from fiji_poreseg.bridge.window import add_to_menu
 from fiji_poreseg.commands.macro import parse_options
 from fiji_poreseg.commands.spec import Catalog, Command
-from fiji_poreseg.errors import Canceled, EngineError, MacroError, ParameterError, in_words
+from fiji_poreseg.errors import (
+    Canceled,
+    EngineError,
+    MacroError,
+    ParameterError,
+    in_words,
+    is_foreseen,
+)
 from fiji_poreseg.progress import reporting
 
 _CANCELED = "Macro canceled"
@@ -134,6 +141,7 @@ class Session:
         while (given := dialog.ask()) is not None:
             try:
                 line = recorder.line_for(command, given)
+                # ImageJ records that the images which are shown were selected: after our line.
                 self._run(command, given, before_showing=partial(recorder.record, line))
             except _FAULTS as error:
                 show_message(command.title, in_words(error))
@@ -141,7 +149,7 @@ class Session:
                 jclass("ij.IJ").showStatus(f"{command.title} {error}")
                 return
             except Exception as error:
-                jclass("ij.IJ").log(traceback.format_exc())
+                _log_bug(error)
                 show_message(command.title, in_words(error))
                 return
             else:
@@ -162,10 +170,12 @@ class Session:
         """Stop the macro at this line, and keep what went wrong if we started the macro."""
         if self._running is not None:
             self._failure = error
+        else:
+            _log_bug(error)
         interpreter = jclass("ij.macro.Interpreter").getInstance()
         line = None if interpreter is None else _line_of(interpreter)
         error.add_note(f"Line {line} of the macro: {command.title}")
-        message = f"{command.title}: {error or type(error).__name__}"
+        message = f"{command.title}: {in_words(error)}"
         if jclass("ij.IJ").getInstance() is not None:
             message = wrapped(message)
         if interpreter is not None and self._running not in (None, interpreter):
@@ -218,6 +228,12 @@ def _from_menu() -> bool:
     """Whether a user started the command; ImageJ renames the threads of macros and scripts."""
     thread = str(jclass("java.lang.Thread").currentThread().getName())
     return jclass("ij.IJ").getInstance() is not None and not thread.startswith("Run$_")
+
+
+def _log_bug(error: BaseException) -> None:
+    """Write the traceback of an error that nobody foresaw to ImageJ's log."""
+    if not is_foreseen(error):
+        jclass("ij.IJ").log("".join(traceback.format_exception(error)))
 
 
 def _describe(error: Any) -> str:

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -20,11 +21,20 @@ import jpype
 import fiji_poreseg as fp
 from fiji_poreseg import bridge, cli
 from fiji_poreseg.commands.catalog import CATALOG
+from fiji_poreseg.commands.spec import Catalog, Presentation
 
 PATIENCE_S = 60
 # A dialog that is closed while AWT is still about to wait for it is waited for without end.
 REACTION_S = 0.2
 RUN = []
+
+FAULTY = Catalog()
+
+
+@FAULTY.command("PoreSeg Bug", lambda _: Presentation())
+def bug():
+    """Fail as nobody foresaw."""
+    raise KeyError("forgotten")
 
 
 def java(name):
@@ -105,20 +115,47 @@ def text_of(window):
 
 def field_of(window, label):
     """The field to the right of a label."""
+    cell = cell_of(window, label)
+    return cell.getComponent(0) if isinstance(cell, java("java.awt.Panel")) else cell
+
+
+def cell_of(window, label):
     everything = list(parts(window))
     (place,) = (
         i
         for i, part in enumerate(everything)
         if isinstance(part, java("java.awt.Label")) and part.getText() == label
     )
-    field = everything[place + 1]
-    return field.getComponent(0) if isinstance(field, java("java.awt.Panel")) else field
+    return everything[place + 1]
+
+
+def browse(window, label, path):
+    """Press the Browse button of a field, and choose a file."""
+    click(cell_of(window, label).getComponent(1))
+
+    def look():
+        windows = java("java.awt.Window").getWindows()
+        return [w for w in windows if isinstance(w, java("java.awt.FileDialog")) and w.isShowing()]
+
+    (chooser,) = wait_for("the file dialog", look)
+    time.sleep(REACTION_S)
+    chooser.setDirectory(f"{path.parent}/")
+    chooser.setFile(path.name)
+    chooser.setVisible(False)
+    wait_for(f"{path} in the field", lambda: shown_in(field_of(window, label)).endswith(path.name))
+
+
+def shown_in(field):
+    typed = isinstance(field, java("java.awt.TextField"))
+    return str(field.getText() if typed else field.getSelectedItem())
 
 
 def fill(window, **values):
     for label, value in values.items():
         field = field_of(window, label.replace("_", " "))
-        if isinstance(field, java("java.awt.TextField")):
+        if isinstance(value, Path):
+            browse(window, label, value)
+        elif isinstance(field, java("java.awt.TextField")):
             field.setText(str(value))
         else:
             field.select(value)
@@ -213,6 +250,12 @@ def do(name):
     java("ij.IJ").doCommand(name)
 
 
+def open_recorder():
+    recorder = java("ij.plugin.frame.Recorder")
+    do("Record...")
+    wait_for("the Recorder", lambda: java("ij.IJ").recording() and recorder.getInstance())
+
+
 def show(image, title):
     bridge.start().to_imageplus(image.rename(title)).show()
     wait_for(title, lambda: title in titles())
@@ -220,8 +263,7 @@ def show(image, title):
 
 def record_every_command(folder):
     """Open a stack and run every command of the menu with the Recorder on."""
-    do("Record...")
-    wait_for("the Recorder", lambda: java("ij.plugin.frame.Recorder").getInstance())
+    open_recorder()
     java("ij.plugin.DragAndDrop")().openFile(java("java.io.File")(f"{folder}/my stack.tif"))
     wait_for("the stack", lambda: titles() == ["my stack.tif"])
     small = {"Slices": 12, "Size_(voxels)": 48, "Feature_size_nm": 150, "Attenuation_nm": 150}
@@ -244,10 +286,10 @@ def record_every_command(folder):
     activate("my stack-segmentation")
     run(
         "PoreSeg Evaluate",
-        Truth="phantom-truth",
+        Truth=folder / "made" / "truth.tif",
         Probability="my stack-probability",
         Stack="my stack.tif",
-        Json=f"{folder}/scores.json",
+        Json=folder / "scores.json",
     )
     run("PoreSeg Select Slices", Image="my stack.tif", Strategy="initial", Count=3)
     run(
@@ -263,7 +305,6 @@ def record_every_command(folder):
     run("PoreSeg Segment", Image="phantom", Output="resunet.tif")
     before = recorded()
     (folder / "recorded.ijm").write_text(before, encoding="utf-8")
-    unfinished = folder / "unfinished.poreseg"
     begin(
         "PoreSeg Train ResUNet",
         "Training ResUNet",
@@ -271,7 +312,7 @@ def record_every_command(folder):
         Labels="phantom-truth",
         Network="small",
         Steps=1000,
-        Model=unfinished,
+        Model=f"{folder}/unfinished.poreseg",
     )
     return {
         "menu": [str(entry.getLabel()) for entry in menu_entries()],
@@ -285,28 +326,27 @@ def record_every_command(folder):
 def make_faults(folder):
     """Do what goes wrong: bad values, Esc, two commands at once, a fault in a macro."""
     seen = {}
-    do("Record...")
+    open_recorder()
     made = fp.phantom(slices=120, size=128, feature_size_nm=150, attenuation_nm=150)
     show(made.truth, "truth")
     show(made.stack, "stack")
 
     window = choose("PoreSeg Train Forest")
-    fill(window, Labels="truth", Trees="many", Indices="0,40", Model=folder / "forest.poreseg")
+    fill(window, Labels="truth", Trees="many", Indices="0,40", Model=f"{folder}/forest.poreseg")
     press(window)
     message = dialog("PoreSeg Train Forest", "`trees`")
     seen["bad value"] = text_of(message)
     press(message)
     window = dialog("PoreSeg Train Forest", "Trees")
-    seen["typed"] = [str(field_of(window, name).getText()) for name in ("Trees", "Indices")]
-    seen["chosen"] = str(field_of(window, "Labels").getSelectedItem())
+    seen["typed"] = [shown_in(field_of(window, name)) for name in ("Trees", "Indices", "Labels")]
     fill(window, Trees=10)
     press(window)
     wait_for("the training to end", lambda: not runs("PoreSeg Train Forest"))
 
     before = recorded()
-    begin("PoreSeg Segment", "Segmenting", Output=folder / "canceled.tif")
+    begin("PoreSeg Segment", "Segmenting", Output=f"{folder}/canceled.tif")
     seen["canceled"] = cancel("PoreSeg Segment")
-    many = {"Labels": "truth", "Trees": 9999, "Pixels": 9999, "Model": folder / "canceled.poreseg"}
+    many = {"Labels": "truth", "Trees": 9999, "Pixels": 9999, "Model": f"{folder}/no.poreseg"}
     begin("PoreSeg Train Forest", "Growing trees", **many)
     window = choose("PoreSeg Measure")
     press(window)
@@ -331,15 +371,27 @@ def make_faults(folder):
     java("ij.macro.MacroRunner")('selectImage("truth"); run("PoreSeg Select Slices");')
     wait_for("a macro without options", lambda: rows() == 20)
 
+    bridge.start(headless=False, catalog=FAULTY)
+    press(choose("PoreSeg Bug"))
+    message = dialog("PoreSeg Bug", "KeyError")
+    seen["bug"] = text_of(message)
+    press(message)
+
     # Its voxels are far from those trained on.
     run("PoreSeg Segment", Image="stack", Indices="3", Voxel_size_nm="40,40,40")
     seen["log"] = log()
     seen["images"] = titles()
-    begin("PoreSeg Segment", "Segmenting", Image="stack", Output=folder / "quit.tif")
+    begin("PoreSeg Segment", "Segmenting", Image="stack", Output=f"{folder}/quit.tif")
     return seen
 
 
-SCENARIOS = {"record": record_every_command, "faults": make_faults}
+def interrupt(_):
+    """Press Ctrl-C in the terminal."""
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(PATIENCE_S)
+
+
+SCENARIOS = {"record": record_every_command, "faults": make_faults, "interrupt": interrupt}
 
 
 def use(scenario, folder):
