@@ -26,6 +26,8 @@ from fiji_poreseg import bridge
 DOCS = Path(__file__).parent.parent / "docs" / "window"
 DIALOGS = ("PoreSeg Train Forest", "PoreSeg Train ResUNet", "PoreSeg Segment", "PoreSeg Evaluate")
 PAUSE_S = 1.0
+# Keys that follow too soon on one that opens a menu are lost.
+KEY_DELAY_MS = 500
 
 
 class Photographer:
@@ -35,7 +37,7 @@ class Photographer:
         self._ij = ij
         self._folder = folder
         self._robot = ij.java("java.awt.Robot")()
-        self._robot.setAutoDelay(100)
+        self._robot.setAutoDelay(KEY_DELAY_MS)
 
     def menu(self) -> None:
         """Open Plugins > PoreSeg by its keys."""
