@@ -299,6 +299,10 @@ def test_a_table_of_grey_values_is_refused(ij):
 # Details.
 
 
+def test_a_stack_without_a_name_is_called_stack(ij):
+    assert ij.to_imageplus(STACK.rename(None)).getTitle() == "stack"
+
+
 def test_coordinates_in_another_unit_are_converted(ij):
     stack = STACK.assign_coords({axis: STACK[axis] / 1000 for axis in "zyx"})
     calibration = ij.to_imageplus(stack.assign_attrs(unit="µm")).getCalibration()

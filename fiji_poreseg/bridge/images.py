@@ -57,7 +57,7 @@ def to_imageplus(stack: xr.DataArray) -> Any:
         image_stack = virtual_stack(channels)
     else:
         image_stack = _filled_stack(channels.to_numpy())
-    image = jclass("ij.ImagePlus")(str(channels.name), image_stack)
+    image = jclass("ij.ImagePlus")(str(channels.name or "stack"), image_stack)
     image.setDimensions(count, slices, 1)
     image.setOpenAsHyperStack(count > 1)
     return metadata.write(image, channels)
