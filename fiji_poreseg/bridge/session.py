@@ -127,7 +127,7 @@ class Session:
         """Run a command; ImageJ calls this from the generated plugin, in the command's thread."""
         command = self._commands[str(name)]
         try:
-            if _from_menu():
+            if _from_menu(command):
                 self._run_from_menu(command)
             else:
                 self._run_from_macro(command)
@@ -224,10 +224,10 @@ class Session:
             self._busy.release()
 
 
-def _from_menu() -> bool:
-    """Whether a user started the command; ImageJ renames the threads of macros and scripts."""
+def _from_menu(command: Command[..., Any]) -> bool:
+    """Whether a user started the command: for that, ImageJ makes a thread of the command's name."""
     thread = str(jclass("java.lang.Thread").currentThread().getName())
-    return jclass("ij.IJ").getInstance() is not None and not thread.startswith("Run$_")
+    return jclass("ij.IJ").getInstance() is not None and thread == command.title
 
 
 def _log_bug(error: BaseException) -> None:

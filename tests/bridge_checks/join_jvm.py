@@ -7,6 +7,7 @@ loaded (ImageJ, before it is joined), window, fiji (what start() is asked for), 
 """
 
 # ruff: noqa: T201 - what it prints is what the tests read
+import os
 import sys
 import time
 
@@ -24,6 +25,8 @@ def main(how: set[str]) -> None:
     parts = ["net.imglib2:imglib2:8.0.1"] if "bare" in how else jvm.ENDPOINTS
     scyjava.config.endpoints.extend(parts)
     scyjava.config.set_java_constraints(fetch="never", version="11+")
+    # A notebook has a Java of its own; here it may be the one that comes with the package.
+    os.environ["JAVA_HOME"] = str(jvm.find_java().home)
     if "opens" in how:
         scyjava.config.add_option("--add-opens=java.base/java.lang=ALL-UNNAMED")
     if "headless" in how:
