@@ -299,6 +299,15 @@ def test_a_table_of_grey_values_is_refused(ij):
 # Details.
 
 
+@pytest.mark.parametrize("slices", [1, 2])
+def test_a_label_stays_beside_a_look_up_table(ij, slices):
+    image = ij.java("ij.IJ").createImage("coloured", "8-bit ramp", 5, 4, slices)
+    image.setLut(ij.java("ij.process.LUT")(ij.java("ij.plugin.LutLoader").getLut("fire"), 0, 255))
+    image.getStack().setSliceLabel("a label", 1)
+    back = ij.to_imageplus(ij.to_xarray(image))
+    assert back.getStack().getSliceLabel(1) == "a label"
+
+
 def test_a_stack_without_a_name_is_called_stack(ij):
     assert ij.to_imageplus(STACK.rename(None)).getTitle() == "stack"
 

@@ -125,8 +125,9 @@ def write(image: Any, channels: xr.DataArray) -> Any:
         The same one, or a CompositeImage in its place.
     """
     _write_calibration(image.getCalibration(), channels)
-    _write_labels(image.getStack(), channels)
     image = _write_looks(image, channels)
+    # After the looks: with another look-up table, a single slice forgets its label.
+    _write_labels(image.getStack(), channels)
     if channels.attrs.get("imagej_info"):
         image.setProperty("Info", channels.attrs["imagej_info"])
     properties = image.getImageProperties()

@@ -25,7 +25,7 @@ from fiji_poreseg.commands.spec import Catalog, Presentation
 
 PATIENCE_S = 60
 # A dialog that is closed while AWT is still about to wait for it is waited for without end.
-REACTION_S = 0.2
+REACTION_S = 0.5
 RUN = []
 
 FAULTY = Catalog()
