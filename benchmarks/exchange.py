@@ -6,7 +6,8 @@ Each way is run once to warm up and then timed `--repeats` times; the median cou
 has made is dropped before the next, and Java collects its garbage, outside the time taken. All
 but the ways to ImgLib2 make a new image, whose memory must be had first: hence the second ratio,
 to `numpy.copyto` into a new array. A virtual machine may get its memory from its host when it is
-first touched: the first calls of both tell what that costs. "By hand" is slice by slice, as PyImageJ's users write it.
+first touched: the first calls of both tell what that costs. "By hand" is slice by slice, as
+PyImageJ's users write it.
 """
 
 from __future__ import annotations
