@@ -254,6 +254,9 @@ def open_recorder():
     recorder = java("ij.plugin.frame.Recorder")
     do("Record...")
     wait_for("the Recorder", lambda: java("ij.IJ").recording() and recorder.getInstance())
+    # It says that it records before it is ready to.
+    wait_for("the Recorder to show", lambda: recorder.getInstance().isShowing())
+    wait_for("Record... to end", lambda: not runs("Record..."))
 
 
 def show(image, title):
