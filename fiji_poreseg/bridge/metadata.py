@@ -126,10 +126,11 @@ def write(image: Any, channels: xr.DataArray) -> Any:
     """
     _write_calibration(image.getCalibration(), channels)
     image = _write_looks(image, channels)
-    # After the looks: with another look-up table, a single slice forgets its label.
-    _write_labels(image.getStack(), channels)
     if channels.attrs.get("imagej_info"):
         image.setProperty("Info", channels.attrs["imagej_info"])
+    # Last: a look-up table makes a single slice forget its label, and a label that ImageJ makes
+    # of its own holds the Info.
+    _write_labels(image.getStack(), channels)
     properties = image.getImageProperties()
     for key, value in channels.attrs.get("imagej_properties", {}).items():
         properties.setProperty(key, value)

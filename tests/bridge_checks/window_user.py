@@ -131,6 +131,8 @@ def cell_of(window, label):
 
 def browse(window, label, path):
     """Press the Browse button of a field, and choose a file."""
+    # Java 25 takes no other folder once the dialog shows.
+    java("ij.io.OpenDialog").setDefaultDirectory(f"{path.parent}/")
     click(cell_of(window, label).getComponent(1))
 
     def look():
