@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
@@ -25,8 +23,8 @@ from fiji_poreseg.errors import (
     EngineError,
     MacroError,
     ParameterError,
-    PoreSegWarning,
     in_words,
+    warnings_told,
 )
 from fiji_poreseg.progress import reporting
 
@@ -62,14 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parsed = _parser().parse_args(arguments)
     try:
-        with _warnings_in_one_line():
+        with warnings_told(_print_line):
             parsed.run(parsed)
     except (ParameterError, MacroError, EngineError) as error:
         where = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
-        _console.print(f"fiji-poreseg: {where}{error}", markup=False, soft_wrap=True)
+        _print_line(f"fiji-poreseg: {where}{error}")
         return 1
     except (MemoryError, OSError) as error:
-        _console.print(f"fiji-poreseg: {in_words(error)}", markup=False, soft_wrap=True)
+        _print_line(f"fiji-poreseg: {in_words(error)}")
         return 1
     except KeyboardInterrupt:
         _console.print("fiji-poreseg: interrupted")
@@ -274,21 +272,8 @@ class _Bars:
         self._task = None
 
 
-@contextmanager
-def _warnings_in_one_line() -> Iterator[None]:
-    """Print our own warnings as one line each."""
-    with warnings.catch_warnings():
-        shown = warnings.showwarning
-
-        def show(message: Any, category: type[Warning], *rest: Any) -> None:
-            if issubclass(category, PoreSegWarning):
-                _console.print(f"Note: {message}", markup=False, soft_wrap=True)
-            else:
-                shown(message, category, *rest)
-
-        warnings.showwarning = show  # type: ignore[assignment]
-        warnings.simplefilter("always", PoreSegWarning)
-        yield
+def _print_line(text: str) -> None:
+    _console.print(text, markup=False, soft_wrap=True)
 
 
 def _show(presentation: Presentation) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 _LONGEST_VALUE = 120
 
@@ -81,3 +85,20 @@ def in_words(error: BaseException) -> str:
     if is_foreseen(error):
         return str(error)
     return traceback.format_exception_only(error)[0].strip()
+
+
+@contextmanager
+def warnings_told(tell: Callable[[str], object]) -> Iterator[None]:
+    """Hand our own warnings to `tell`, in one line each; others are shown as ever."""
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *rest: Any) -> None:
+            if issubclass(category, PoreSegWarning):
+                tell(f"Note: {message}")
+            else:
+                shown(message, category, *rest)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        warnings.simplefilter("always", PoreSegWarning)
+        yield

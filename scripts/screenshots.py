@@ -106,7 +106,7 @@ def take_pictures(folder: Path) -> None:
             photographer.dialog(title)
         ij.close()
         ij.java("ij.IJ").getInstance().quit()
-    except Exception:
+    except Exception:  # whatever it is, the window would stay open for ever
         traceback.print_exc()
         os._exit(1)
 

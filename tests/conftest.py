@@ -45,6 +45,15 @@ def benchmark_module():
     return load
 
 
+@pytest.fixture
+def ij():
+    """ImageJ with the commands in it, and no image open; a Fiji where FIJI_HOME names one."""
+    engine = fp.start()
+    engine.close()
+    yield engine
+    engine.close()
+
+
 @pytest.fixture(scope="session")
 def phantom():
     """A small phantom: 30 slices of 64 x 64 voxels, its structure scaled down to fit."""

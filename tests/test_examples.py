@@ -1,7 +1,6 @@
 """The example macros and scripts, each run as a user runs it: on real files, in a real ImageJ."""
 
 import csv
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,14 +15,6 @@ import fiji_poreseg as fp
 ROOT = Path(__file__).parent.parent
 MACROS, SCRIPTS = ROOT / "macros", ROOT / "scripts"
 SLICES, SIZE, MARGIN = 12, 64, 12
-
-
-@pytest.fixture
-def ij():
-    engine = fp.start()
-    engine.close()
-    yield engine
-    engine.close()
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +81,6 @@ def test_prepare_brings_shifted_slices_back(ij, tmp_path, wide, shifts, capfd, d
 
 
 @pytest.mark.fiji
-@pytest.mark.skipif("FIJI_HOME" not in os.environ, reason="needs a Fiji named by FIJI_HOME")
 def test_prepare_uses_the_plugins_of_a_fiji(ij, tmp_path, wide, shifts, capfd):
     raw = as_taken(wide, shifts, np.uint8)
     fp.write(tmp_path / "raw.tif", raw)

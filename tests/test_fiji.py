@@ -45,24 +45,16 @@ def run_macro(*arguments, **environment):
 # A real Fiji.
 
 
-@pytest.fixture
-def fiji():
-    ij = fp.start()
-    ij.close()
-    yield ij
-    ij.close()
+@pytest.mark.fiji
+def test_fiji_home_is_used_of_itself(ij):
+    assert ij.engine.kind == "fiji"
+    assert ij.engine.fiji == Path(os.environ["FIJI_HOME"]).expanduser().resolve()
 
 
 @pytest.mark.fiji
-def test_fiji_home_is_used_of_itself(fiji):
-    assert fiji.engine.kind == "fiji"
-    assert fiji.engine.fiji == Path(os.environ["FIJI_HOME"]).expanduser().resolve()
-
-
-@pytest.mark.fiji
-def test_a_fiji_s_plugins_and_ours_work_in_one_macro(fiji, phantom):
-    fiji.to_imageplus(phantom.stack).show()
-    value = fiji.run_macro(
+def test_a_fiji_s_plugins_and_ours_work_in_one_macro(ij, phantom):
+    ij.to_imageplus(phantom.stack).show()
+    value = ij.run_macro(
         """run("Enhance Local Contrast (CLAHE)",
             "blocksize=31 histogram=256 maximum=3 mask=*None*");
         run("Linear Stack Alignment with SIFT", "initial_gaussian_blur=1.60"
@@ -79,17 +71,17 @@ def test_a_fiji_s_plugins_and_ours_work_in_one_macro(fiji, phantom):
 
 
 @pytest.mark.fiji
-def test_the_gateway_s_own_way_to_run_a_macro_knows_the_commands(fiji, phantom):
-    gateway = fiji.engine.gateway
-    assert fp.register(gateway) is fiji
-    fiji.to_imageplus(phantom.stack).show()
+def test_the_gateway_s_own_way_to_run_a_macro_knows_the_commands(ij, phantom):
+    gateway = ij.engine.gateway
+    assert fp.register(gateway) is ij
+    ij.to_imageplus(phantom.stack).show()
     gateway.py.run_macro('run("PoreSeg Select Slices", "count=4");')
-    assert fiji.run_macro('return "" + nResults;') == "4"
+    assert ij.run_macro('return "" + nResults;') == "4"
 
 
 @pytest.mark.fiji
-def test_a_stack_reaches_a_dataset_and_back(fiji, phantom):
-    dataset = fiji.engine.gateway.py.to_dataset(phantom.stack)
+def test_a_stack_reaches_a_dataset_and_back(ij, phantom):
+    dataset = ij.engine.gateway.py.to_dataset(phantom.stack)
     np.testing.assert_array_equal(fp.to_xarray(dataset), phantom.stack)
 
 

@@ -18,14 +18,6 @@ MACROS = Path(__file__).parent.parent / "macros"
 
 
 @pytest.fixture
-def ij():
-    engine = fp.start()
-    engine.close()
-    yield engine
-    engine.close()
-
-
-@pytest.fixture
 def folder(tmp_path, phantom):
     """A folder with blanks and non-Latin letters in its name: stack, truth and a forest."""
     made = tmp_path / "Größe 孔 (1), a"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fiji_poreseg.errors import EngineError, MacroError, ParameterError
+from fiji_poreseg.errors import EngineError, MacroError, ParameterError, warnings_told
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -254,12 +254,12 @@ def run_window(fiji: str | Path | None = None) -> None:
     from fiji_poreseg.bridge import window
 
     def work() -> None:
-        session = start(fiji=fiji, headless=False)._session
+        ij = start(fiji=fiji, headless=False)
         try:
-            with window.warnings_in_log():
+            with warnings_told(ij.java("ij.IJ").log):
                 window.wait_until_quit()
         finally:
-            session.cancel(_LONGEST_CANCEL_S)
+            ij._session.cancel(_LONGEST_CANCEL_S)
 
     window.beside_event_loop(work)
 

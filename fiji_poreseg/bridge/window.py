@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import jpype
 
 from fiji_poreseg.bridge import jvm
 from fiji_poreseg.bridge.jvm import jclass
-from fiji_poreseg.errors import EngineError, PoreSegWarning
+from fiji_poreseg.errors import EngineError
 
 _MENU = "PoreSeg"
 _PAUSE_S = 0.1
@@ -75,23 +72,6 @@ def wait_until_quit() -> None:
     # Looked at, not waited for: a wait inside Java would keep Python from hearing Ctrl-C.
     while jclass("ij.IJ").getInstance() is not None:
         time.sleep(_PAUSE_S)
-
-
-@contextmanager
-def warnings_in_log() -> Iterator[None]:
-    """Show our own warnings in ImageJ's Log window."""
-    with warnings.catch_warnings():
-        shown = warnings.showwarning
-
-        def log(message: Any, category: type[Warning], *rest: Any) -> None:
-            if issubclass(category, PoreSegWarning):
-                jclass("ij.IJ").log(f"Note: {message}")
-            else:
-                shown(message, category, *rest)
-
-        warnings.showwarning = log  # type: ignore[assignment]
-        warnings.simplefilter("always", PoreSegWarning)
-        yield
 
 
 def beside_event_loop(work: Callable[[], None]) -> None:
