@@ -6,6 +6,9 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import tracemalloc
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,28 @@ def ij():
     engine.close()
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="session")
+def traced():
+    """A function that calls another, and answers with its result and the bytes it took at most.
+
+    In a process of its own: where Java runs, one of its threads may ask Python for memory while
+    tracemalloc stops, which takes the process down.
+    """
+
+    def measure(function, *arguments):
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            return pool.submit(_call_traced, function, *arguments).result()
+
+    return measure
+
+
+def _call_traced(function, *arguments):
+    function(*arguments)  # what is imported by the first call is not counted
+    tracemalloc.start()
+    result = function(*arguments)
+    return result, tracemalloc.get_traced_memory()[1]
 
 
 @pytest.fixture(scope="session")

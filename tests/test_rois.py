@@ -6,7 +6,6 @@ The masks are drawn by hand; that ImageJ covers the same pixels was checked in I
 from __future__ import annotations
 
 import struct
-import tracemalloc
 import zipfile
 
 import numpy as np
@@ -258,12 +257,9 @@ def test_files_of_the_roi_manager(tmp_path):
     assert from_zip.max(("y", "x")).to_numpy().tolist() == [2, 0, 1, 0]
 
 
-def test_a_region_takes_one_byte_a_voxel(tmp_path):
+def test_a_region_takes_one_byte_a_voxel(traced):
     large = stack(slices=40, height=200, width=250)
-    tracemalloc.start()
-    inside = rois.region_from([rectangle(position=0)], large)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    inside, peak = traced(rois.region_from, [rectangle(position=0)], large)
     assert inside.dtype == bool
     assert int(inside.sum()) == 40 * 9
     assert peak < 2.5 * inside.size

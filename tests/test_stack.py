@@ -1,7 +1,5 @@
 """What counts as a stack and as labels, and what is refused."""
 
-import tracemalloc
-
 import dask.array as da
 import numpy as np
 import pytest
@@ -166,15 +164,12 @@ def test_values_are_checked_slice_by_slice_and_integers_not_at_all():
 class TestLabels:
     stack = fp.make_stack(GREY, (10, 10, 10))
 
-    def test_they_take_no_more_memory_than_the_result(self):
+    def test_they_take_no_more_memory_than_the_result(self, traced):
         stack = fp.make_stack(np.zeros((40, 200, 250), np.uint8), (1, 1, 1))
         mask = np.zeros(stack.shape, np.uint8)
         mask[:, 50:] = 255
         for values, most in ((mask, 1.5), (mask // 255, 0.5)):
-            tracemalloc.start()
-            made = as_labels(values, stack)
-            peak = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
+            made, peak = traced(as_labels, values, stack)
             assert made.dtype == np.uint8
             assert peak < most * mask.nbytes
 
