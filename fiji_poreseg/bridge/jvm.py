@@ -32,6 +32,9 @@ ENDPOINTS = (
 OLDEST_JAVA = 11
 _JVM_LIBRARIES = ("lib/server/libjvm.so", "lib/server/libjvm.dylib", "bin/server/jvm.dll")
 _LONGEST_WAIT_S = 1.0
+# The default collector puts each slice of 1 MB into a region of 2 MB, and fills half a heap.
+# A new stack must fit among the new objects: else it is copied once more while it is made.
+_HEAP = ("-XX:+UseParallelGC", "-XX:InitialRAMPercentage=10", "-XX:NewRatio=1")
 _ours = False
 _ended = False
 
@@ -178,13 +181,23 @@ def in_short(error: BaseException) -> str:
 
 def jvm_options(version: int, *, headless: bool) -> list[str]:
     """Options of the JVM; `version` is its major version."""
-    # The default collector puts each slice of 1 MB into a region of 2 MB, and fills half a heap.
-    options = ["--add-opens=java.base/java.lang=ALL-UNNAMED", "-XX:+UseParallelGC"]
+    options = ["--add-opens=java.base/java.lang=ALL-UNNAMED", *_HEAP]
+    if _has_huge_pages():
+        options.append("-XX:+UseTransparentHugePages")
     if version >= 17:
         options.append("--enable-native-access=ALL-UNNAMED")
     if headless:
         options.append("-Djava.awt.headless=true")
     return options
+
+
+def _has_huge_pages() -> bool:
+    """Whether Linux gives memory in pages of 2 MB; numpy asks for them too."""
+    try:
+        setting = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text(encoding="ascii")
+    except OSError:
+        return False
+    return "[never]" not in setting
 
 
 def is_running() -> bool:
