@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +21,13 @@ import xarray as xr
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.tree._tree import Tree
+from sklearn.utils.class_weight import compute_sample_weight
 
 from fiji_poreseg import model
 from fiji_poreseg.features import FeatureBank, FeatureReader, Features
 from fiji_poreseg.model import Arrays, Card
 from fiji_poreseg.progress import report, track
-from fiji_poreseg.slices import training_advice, warn_about_milling
+from fiji_poreseg.slices import training_advice, voxel_offsets, warn_about_milling
 from fiji_poreseg.stack import DEFAULT_CLASSES, check_two_classes, spacing_nm
 
 KIND = "forest"
@@ -34,6 +35,9 @@ _TREES_AT_ONCE = 5
 # Features and probabilities take some 600 bytes a pixel: this bounds them to 10 GB.
 _MOST_PIXELS_AT_ONCE = 2**24
 _FEWEST_TREES_TO_SCORE = 20
+CLASS_WEIGHTS = ("auto", "balanced", "none")
+# Labels of a smaller share of a slice are scribbles: how many of each class says little.
+_DENSE_SHARE = 0.5
 # Share of the training pixels whose neighbours are cut off at a random depth, as at the ends.
 _CUT_SHARE = 0.3
 
@@ -55,6 +59,13 @@ class ForestModel:
     card: Card
     bank: FeatureBank
     classifier: RandomForestClassifier
+
+    @property
+    def importances(self) -> dict[str, float]:
+        """How much each feature lowered the impurity in training, of 1 in all, largest first."""
+        names = self.bank.names(self.card.detectors)
+        shares = zip(names, map(float, self.classifier.feature_importances_), strict=True)
+        return dict(sorted(shares, key=lambda share: -share[1]))
 
     def predict(
         self, stack: xr.DataArray, indices: Sequence[int]
@@ -117,6 +128,8 @@ def train(
     classes: Sequence[str] = DEFAULT_CLASSES,
     trees: int = 100,
     pixels: int = 100_000,
+    class_weights: str = "auto",
+    folds: int = 3,
     milling: str = "forward",
     seed: int = 0,
 ) -> ForestModel:
@@ -137,6 +150,12 @@ def train(
     pixels
         How many labelled pixels to draw at most, spread evenly over the slices; two of each
         slice are always drawn.
+    class_weights
+        ``"balanced"`` lets each class count the same, ``"none"`` each pixel; ``"auto"`` balances
+        where less than half of the slices is labelled.
+    folds
+        In how many blocks along z the labelled slices are left out for the held-out score; 0 for
+        none.
     milling
         ``"forward"`` where a larger index lies deeper, else ``"reverse"``.
     seed
@@ -145,7 +164,9 @@ def train(
     Returns
     -------
     ForestModel
-        Its card's scores hold the out-of-bag accuracy, None of fewer than 20 trees.
+        Its card's scores hold the accuracy out of the bag (None of fewer than 20 trees), whose
+        pixels lie beside trained ones, and the accuracy held out: on whole slices, by forests
+        trained on those alone that their features do not reach (None where none are left).
 
     Raises
     ------
@@ -155,8 +176,13 @@ def train(
     warn_about_milling(stack, milling, training_advice(milling))
     bank = FeatureBank.for_spacing(spacing_nm(stack))
     reader = FeatureReader(stack, bank, milling)
-    x, y = _draw(reader, labels, indices, pixels, np.random.default_rng(seed))
-    classifier = _fit(x, y, trees, seed)
+    sample = _draw(reader, labels, indices, pixels, np.random.default_rng(seed))
+    balanced = class_weights == "balanced" or (
+        class_weights == "auto" and sample.labelled_share < _DENSE_SHARE
+    )
+    gap = max(map(abs, voxel_offsets(bank.offsets_nm, stack, milling)))
+    held_out = _held_out_accuracy(sample, folds, gap, trees, balanced=balanced, seed=seed)
+    classifier = _fit(sample, trees, balanced=balanced, seed=seed)
     card = model.describe(
         stack,
         labels,
@@ -164,10 +190,33 @@ def train(
         classes=classes,
         milling=milling,
         seed=seed,
-        scores={"out_of_bag_accuracy": _out_of_bag(classifier), "pixels": len(y)},
+        scores={
+            "out_of_bag_accuracy": _out_of_bag(classifier),
+            "held_out_accuracy": held_out,
+            "pixels": len(sample.y),
+        },
         packages=("scikit-learn",),
     )
     return ForestModel(card, bank, classifier)
+
+
+class _Sample(NamedTuple):
+    """Labelled pixels: their features `x`, classes `y` and slices `z`.
+
+    `whole` says where no neighbour was hidden; `labelled_share` is that of the slices' pixels.
+    """
+
+    x: Features
+    y: npt.NDArray[np.uint8]
+    z: npt.NDArray[np.intp]
+    whole: npt.NDArray[np.bool_]
+    labelled_share: float
+
+    def of(self, chosen: npt.NDArray[np.bool_]) -> _Sample:
+        """Some of the pixels."""
+        return _Sample(
+            self.x[chosen], self.y[chosen], self.z[chosen], self.whole[chosen], self.labelled_share
+        )
 
 
 def _draw(
@@ -176,21 +225,51 @@ def _draw(
     indices: Sequence[int],
     pixels: int,
     rng: np.random.Generator,
-) -> tuple[Features, npt.NDArray[np.uint8]]:
+) -> _Sample:
     """Draw labelled pixels, as many from each slice as there are to have."""
-    x, y = [], []
+    x, y, z, whole, labelled = [], [], [], [], []
     share = max(2, pixels // len(indices))
     for index in track(indices, "Computing features"):
         plane = labels.isel(z=index).to_numpy().ravel()
-        where = np.flatnonzero((plane > 0) & reader.slices[index].valid.ravel())
+        valid = reader.slices[index].valid.ravel()
+        where = np.flatnonzero((plane > 0) & valid)
+        labelled.append(len(where) / max(1, int(np.count_nonzero(valid))))
         if len(where) > share:
             where = np.sort(rng.choice(where, share, replace=False))
         hidden = _cut(reader.bank.offsets_nm, len(where), rng)
         x.append(reader.pixels(index, where, hidden))
         y.append(plane[where])
+        z.append(np.full(len(where), index))
+        whole.append(~hidden.any(axis=0))
     found = np.concatenate(y)
     check_two_classes(np.unique(found).tolist(), labels.attrs["classes"])
-    return np.concatenate(x), found
+    return _Sample(
+        np.concatenate(x), found, np.concatenate(z), np.concatenate(whole), float(np.mean(labelled))
+    )
+
+
+def _held_out_accuracy(
+    sample: _Sample, folds: int, gap: int, trees: int, *, balanced: bool, seed: int
+) -> float | None:
+    """Accuracy on slices that were left out in turn, and with them those up to `gap` away.
+
+    The forests that are trained for it share the trees, so that it takes about as long as the
+    forest itself.
+    """
+    slices = np.unique(sample.z)
+    right = scored = 0
+    blocks = np.array_split(slices, min(folds, len(slices))) if folds > 1 else []
+    for block in track(blocks, "Scoring held-out slices"):
+        near = (sample.z >= block[0] - gap) & (sample.z <= block[-1] + gap)
+        rest = sample.of(~near)
+        if len(np.unique(rest.y)) < 2:
+            continue
+        fewer = max(_FEWEST_TREES_TO_SCORE, trees // len(blocks))
+        classifier = _grow(rest, fewer, balanced=balanced, seed=seed)
+        test = sample.of(np.isin(sample.z, block) & sample.whole)
+        right += int(np.count_nonzero(classifier.predict(test.x) == test.y))
+        scored += len(test.y)
+    return right / scored if scored else None
 
 
 def _cut(
@@ -204,17 +283,30 @@ def _cut(
     return np.asarray(cut & (offsets * side > depth))
 
 
-def _fit(x: Features, y: npt.NDArray[np.uint8], trees: int, seed: int) -> RandomForestClassifier:
-    """Grow the forest a few trees at a time, so that there is progress to see."""
-    classifier = RandomForestClassifier(
-        0,
+def _forest(trees: int, seed: int, **options: Any) -> RandomForestClassifier:
+    return RandomForestClassifier(
+        trees,
         min_samples_leaf=3,
         max_features="sqrt",
-        oob_score=False,
-        warm_start=True,
         n_jobs=-1,
         random_state=seed,
+        **options,
     )
+
+
+def _weights(sample: _Sample, *, balanced: bool) -> npt.NDArray[np.float64] | None:
+    return np.asarray(compute_sample_weight("balanced", sample.y)) if balanced else None
+
+
+def _grow(sample: _Sample, trees: int, *, balanced: bool, seed: int) -> RandomForestClassifier:
+    weights = _weights(sample, balanced=balanced)
+    return _forest(trees, seed).fit(sample.x, sample.y, sample_weight=weights)
+
+
+def _fit(sample: _Sample, trees: int, *, balanced: bool, seed: int) -> RandomForestClassifier:
+    """Grow the forest a few trees at a time, so that there is progress to see."""
+    classifier = _forest(0, seed, warm_start=True)
+    weights = _weights(sample, balanced=balanced)
     report("Growing trees", 0, trees)
     for grown in range(_TREES_AT_ONCE, trees + _TREES_AT_ONCE, _TREES_AT_ONCE):
         count = min(grown, trees)
@@ -224,7 +316,7 @@ def _fit(x: Features, y: npt.NDArray[np.uint8], trees: int, seed: int) -> Random
         with warnings.catch_warnings():
             # One pixel in ten thousand may be in the bag of each of 20 trees.
             warnings.filterwarnings("ignore", "Some inputs do not have OOB scores")
-            classifier.fit(x, y)
+            classifier.fit(sample.x, sample.y, sample_weight=weights)
         report("Growing trees", count, trees)
     classifier.set_params(n_jobs=1, warm_start=False)
     return classifier

@@ -1,5 +1,6 @@
 """Forest and ResUNet: trained, saved, loaded and applied."""
 
+import csv
 import json
 import zipfile
 
@@ -215,6 +216,43 @@ def test_the_best_weights_are_kept(resunet):
 def test_the_forest_is_scikit_learns(forest):
     assert forest.classifier.n_features_in_ == len(forest.bank.names())
     assert forest.card.scores["out_of_bag_accuracy"] > 0.8
+
+
+def test_the_importances_are_a_table(forest, phantom, tmp_path):
+    assert list(forest.importances.values()) == sorted(forest.importances.values(), reverse=True)
+    assert sum(forest.importances.values()) == pytest.approx(1)
+    path = tmp_path / "importances.csv"
+    fp.train_forest(phantom.stack, phantom.truth, indices=INDICES, trees=20, importances=path)
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["feature"]: float(row["importance"]) for row in rows} == forest.importances
+
+
+def test_the_held_out_score_is_taken_on_slices_out_of_reach(phantom):
+    def scores(indices, **options):
+        trained = fp.train_forest(phantom.stack, phantom.truth, indices=indices, **options)
+        return trained.card.scores
+
+    far = scores([0, 14, 28], trees=20)
+    assert 0.8 < far["held_out_accuracy"] < far["out_of_bag_accuracy"]
+    assert scores([0, 6, 12], trees=1)["held_out_accuracy"] is None
+    assert scores([0, 14, 28], trees=1, folds=0)["held_out_accuracy"] is None
+
+
+def test_classes_count_the_same_where_labels_are_scribbles(phantom):
+    kept = np.random.default_rng(0).random(phantom.truth.shape)
+    truth = phantom.truth.to_numpy()
+    scribbled = np.where(kept < np.where(truth == 2, 0.003, 0.1), truth, 0).astype(np.uint8)
+
+    def porosity(labels, weights):
+        model = fp.train_forest(
+            phantom.stack, labels, indices=INDICES, trees=20, class_weights=weights
+        )
+        return float((fp.segment(phantom.stack, model=model).segmentation == 1).mean())
+
+    sparse = {weights: porosity(scribbled, weights) for weights in ("auto", "balanced", "none")}
+    assert sparse["auto"] == sparse["balanced"] < sparse["none"] - 0.02
+    assert porosity(truth, "auto") == porosity(truth, "none")
 
 
 class TestTrainingRefuses:

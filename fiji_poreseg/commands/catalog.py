@@ -26,7 +26,7 @@ from fiji_poreseg.commands import checks, presentation
 from fiji_poreseg.commands.spec import Catalog, Param, Role
 from fiji_poreseg.correction import Correction
 from fiji_poreseg.evaluation import Evaluation
-from fiji_poreseg.forest import ForestModel
+from fiji_poreseg.forest import CLASS_WEIGHTS, ForestModel
 from fiji_poreseg.measurement import Measurement
 from fiji_poreseg.model import Model
 from fiji_poreseg.phantoms import Phantom
@@ -169,7 +169,7 @@ def phantom(
     return made
 
 
-@CATALOG.command("PoreSeg Train Forest", present=presentation.model)
+@CATALOG.command("PoreSeg Train Forest", present=presentation.forest)
 def train_forest(
     image: Image,
     labels: Labels,
@@ -178,6 +178,22 @@ def train_forest(
     indices: Indices = None,
     trees: Annotated[int, Param("number of trees", ge=1, le=10_000)] = 100,
     pixels: Annotated[int, Param("labelled pixels to train on at most", ge=100)] = 100_000,
+    class_weights: Annotated[
+        str,
+        Param("what counts the same: each class, or each pixel", choices=CLASS_WEIGHTS),
+    ] = "auto",
+    folds: Annotated[
+        int, Param("blocks of slices to leave out for a held-out score; 0 for none", ge=0, le=20)
+    ] = 3,
+    importances: Annotated[
+        Path | None,
+        Param(
+            "CSV file to write the importance of each feature to",
+            role=Role.OUTPUT,
+            metavar="FILE",
+            suffix=".csv",
+        ),
+    ] = None,
     classes: Classes = DEFAULT_CLASSES,
     mask_foreground: MaskForeground = "solid",
     milling: Milling = "forward",
@@ -202,6 +218,14 @@ def train_forest(
         Slices to take labels from; all that hold labels by default. Needed with a mask.
     trees, pixels
         Number of trees, and of labelled pixels to draw at most.
+    class_weights
+        ``"balanced"`` lets each class count the same, ``"none"`` each pixel; ``"auto"`` balances
+        where less than half of the slices is labelled, as by scribbles.
+    folds
+        Number of blocks of labelled slices that are left out in turn, each with all slices that
+        its features reach, for an accuracy on slices that were not trained on.
+    importances
+        CSV file to write how much each feature mattered to.
     classes
         Names of the classes 1, 2, and so on.
     mask_foreground
@@ -226,6 +250,7 @@ def train_forest(
         If stack and labels do not fit or fewer than two classes are labelled.
     """
     checks.check_model_file(model, models.SUFFIX)
+    checks.check_csv(importances=importances)
     stack = as_stack(image, voxel_size_nm=voxel_size_nm, nodata=nodata)
     given = labels_from(labels, stack, mask_foreground=mask_foreground, classes=classes)
     trained = fiji_poreseg.forest.train(
@@ -235,11 +260,15 @@ def train_forest(
         classes=classes,
         trees=trees,
         pixels=pixels,
+        class_weights=class_weights,
+        folds=folds,
         milling=milling,
         seed=seed,
     )
     if model is not None:
         trained.save(model)
+    if importances is not None:
+        checks.write_csv(importances, presentation.importances(trained), "importances")
     return trained
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +110,13 @@ def check_json(path: Path | None) -> None:
         files.check_output(path, "json", suffixes=(".json",))
 
 
+def check_csv(**outputs: Path | None) -> None:
+    """Refuse a CSV file that could not be written."""
+    for parameter, path in outputs.items():
+        if path is not None:
+            files.check_output(path, parameter, suffixes=(".csv",))
+
+
 def make_folder(folder: Path) -> None:
     """Make the folder that images are to be written to."""
     try:
@@ -120,6 +129,15 @@ def make_folder(folder: Path) -> None:
             "Choose a folder in a place where you may write.",
         ) from error
     files.check_output(folder / "stack.tif", "output")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]], parameter: str) -> None:
+    """Write a table with a line of names, whole or not at all."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    files.write_text(path, text.getvalue(), parameter=parameter)
 
 
 def write_json(path: Path, content: object) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import xarray as xr
 
 from fiji_poreseg.commands.spec import Presentation
 from fiji_poreseg.correction import Correction
 from fiji_poreseg.evaluation import Evaluation
+from fiji_poreseg.forest import ForestModel
 from fiji_poreseg.measurement import Measurement
 from fiji_poreseg.model import Model
 from fiji_poreseg.phantoms import Phantom
@@ -39,6 +40,19 @@ def model(trained: Model) -> Presentation:
     return Presentation(
         lines=[f"Trained on slices {listed(card.training_indices)}: {', '.join(scores)}"]
     )
+
+
+def forest(trained: ForestModel) -> Presentation:
+    """The line of every model, and how much each feature mattered."""
+    return replace(model(trained), rows=importances(trained))
+
+
+def importances(trained: ForestModel) -> list[dict[str, object]]:
+    """A row for each feature, the most important first."""
+    return [
+        {"feature": name, "importance": importance}
+        for name, importance in trained.importances.items()
+    ]
 
 
 def indices(chosen: tuple[int, ...]) -> Presentation:
