@@ -181,8 +181,8 @@ def train(
         class_weights == "auto" and sample.labelled_share < _DENSE_SHARE
     )
     gap = max(map(abs, voxel_offsets(bank.offsets_nm, stack, milling)))
-    held_out = _held_out_accuracy(sample, folds, gap, trees, balanced=balanced, seed=seed)
     classifier = _fit(sample, trees, balanced=balanced, seed=seed)
+    held_out = _held_out_accuracy(sample, folds, gap, trees, balanced=balanced, seed=seed)
     card = model.describe(
         stack,
         labels,
@@ -259,13 +259,14 @@ def _held_out_accuracy(
     slices = np.unique(sample.z)
     right = scored = 0
     blocks = np.array_split(slices, min(folds, len(slices))) if folds > 1 else []
-    for block in track(blocks, "Scoring held-out slices"):
+    for number, block in enumerate(blocks, 1):
         near = (sample.z >= block[0] - gap) & (sample.z <= block[-1] + gap)
         rest = sample.of(~near)
         if len(np.unique(rest.y)) < 2:
             continue
         fewer = max(_FEWEST_TREES_TO_SCORE, trees // len(blocks))
-        classifier = _grow(rest, fewer, balanced=balanced, seed=seed)
+        step = f"Growing trees to score, block {number} of {len(blocks)}"
+        classifier = _fit(rest, fewer, balanced=balanced, seed=seed, step=step, scored=False)
         test = sample.of(np.isin(sample.z, block) & sample.whole)
         right += int(np.count_nonzero(classifier.predict(test.x) == test.y))
         scored += len(test.y)
@@ -283,41 +284,37 @@ def _cut(
     return np.asarray(cut & (offsets * side > depth))
 
 
-def _forest(trees: int, seed: int, **options: Any) -> RandomForestClassifier:
-    return RandomForestClassifier(
-        trees,
+def _fit(
+    sample: _Sample,
+    trees: int,
+    *,
+    balanced: bool,
+    seed: int,
+    step: str = "Growing trees",
+    scored: bool = True,
+) -> RandomForestClassifier:
+    """Grow a forest a few trees at a time: there is progress to see, and a place to stop."""
+    classifier = RandomForestClassifier(
+        0,
         min_samples_leaf=3,
         max_features="sqrt",
+        oob_score=False,
+        warm_start=True,
         n_jobs=-1,
         random_state=seed,
-        **options,
     )
-
-
-def _weights(sample: _Sample, *, balanced: bool) -> npt.NDArray[np.float64] | None:
-    return np.asarray(compute_sample_weight("balanced", sample.y)) if balanced else None
-
-
-def _grow(sample: _Sample, trees: int, *, balanced: bool, seed: int) -> RandomForestClassifier:
-    weights = _weights(sample, balanced=balanced)
-    return _forest(trees, seed).fit(sample.x, sample.y, sample_weight=weights)
-
-
-def _fit(sample: _Sample, trees: int, *, balanced: bool, seed: int) -> RandomForestClassifier:
-    """Grow the forest a few trees at a time, so that there is progress to see."""
-    classifier = _forest(0, seed, warm_start=True)
-    weights = _weights(sample, balanced=balanced)
-    report("Growing trees", 0, trees)
+    weights = compute_sample_weight("balanced", sample.y) if balanced else None
+    report(step, 0, trees)
     for grown in range(_TREES_AT_ONCE, trees + _TREES_AT_ONCE, _TREES_AT_ONCE):
         count = min(grown, trees)
         # The out-of-bag score of all trees is taken with the last ones.
-        scored = count == trees >= _FEWEST_TREES_TO_SCORE
-        classifier.set_params(n_estimators=count, oob_score=scored)
+        last = count == trees >= _FEWEST_TREES_TO_SCORE
+        classifier.set_params(n_estimators=count, oob_score=scored and last)
         with warnings.catch_warnings():
             # One pixel in ten thousand may be in the bag of each of 20 trees.
             warnings.filterwarnings("ignore", "Some inputs do not have OOB scores")
             classifier.fit(sample.x, sample.y, sample_weight=weights)
-        report("Growing trees", count, trees)
+        report(step, count, trees)
     classifier.set_params(n_jobs=1, warm_start=False)
     return classifier
 

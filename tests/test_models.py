@@ -9,6 +9,7 @@ import pytest
 
 import fiji_poreseg as fp
 from fiji_poreseg.features import FeatureBank, FeatureReader
+from fiji_poreseg.progress import reporting
 from fiji_poreseg.slices import voxel_offsets
 
 INDICES = (0, 6, 12, 18, 24)
@@ -237,6 +238,18 @@ def test_the_held_out_score_is_taken_on_slices_out_of_reach(phantom):
     assert 0.8 < far["held_out_accuracy"] < far["out_of_bag_accuracy"]
     assert scores([0, 6, 12], trees=1)["held_out_accuracy"] is None
     assert scores([0, 14, 28], trees=1, folds=0)["held_out_accuracy"] is None
+
+
+def test_scoring_held_out_slices_can_be_stopped_between_a_few_trees(phantom):
+    class StoppedError(Exception):
+        pass
+
+    def reporter(step, done, total):
+        if "to score" in step and done == 5:
+            raise StoppedError
+
+    with pytest.raises(StoppedError), reporting(reporter):
+        fp.train_forest(phantom.stack, phantom.truth, indices=[0, 14, 28], trees=20)
 
 
 def test_classes_count_the_same_where_labels_are_scribbles(phantom):
