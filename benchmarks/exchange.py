@@ -5,24 +5,26 @@
 Each way is run once to warm up and then timed `--repeats` times; the median counts. What a run
 has made is dropped before the next, and Java collects its garbage, outside the time taken. All
 but the ways to ImgLib2 make a new image, whose memory must be had first: hence the second ratio,
-to `numpy.copyto` into a new array. A virtual machine may get its memory from its host only when
-it is touched, at a tenth of the speed: so half of what is free is touched and let go before the
-first calls, unless `--untouched` asks for what the host costs. "By hand" is slice by slice, as
-PyImageJ's users write it.
+to `numpy.copyto` into a new array. First calls are made in processes of their own, and twice: on
+memory as it comes, which a virtual machine may get from its host only when it is touched, and on
+memory that the machine holds, half of what is free having been touched and let go just before.
+"By hand" is slice by slice, as PyImageJ's users write it.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import multiprocessing
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 
 import jpype
 import numpy as np
+import psutil
 import xarray as xr
 
 import fiji_poreseg as fp
@@ -44,10 +46,45 @@ def timed(work: Callable[[], object], repeats: int, between: Callable[[], object
 
 def touch_memory() -> None:
     """Have the machine hold half of its free memory, in a process that then ends."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    half = psutil.virtual_memory().available // 2
     subprocess.run(
-        [sys.executable, "-c", f"import numpy; numpy.ones({free // 2}, numpy.uint8)"], check=True
+        [sys.executable, "-c", f"import numpy; numpy.ones({half}, numpy.uint8)"], check=True
     )
+
+
+def random_values() -> np.ndarray:
+    """Grey values to send."""
+    return np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8)
+
+
+def first_calls(work: Callable[[bool], float]) -> tuple[float, float]:
+    """Seconds of the first call in a new process, on memory as it comes and on memory held."""
+    seconds = []
+    for held in (False, True):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            seconds.append(pool.submit(work, held).result())
+    return seconds[0], seconds[1]
+
+
+def first_copy(held: bool) -> float:
+    """Seconds of the first `numpy.copyto` into a new array."""
+    values = random_values()
+    if held:
+        touch_memory()
+    start = time.perf_counter()
+    copied(values)
+    return time.perf_counter() - start
+
+
+def first_to_imageplus(held: bool) -> float:
+    """Seconds of the first way from numpy to an ImagePlus."""
+    ij = fp.start()
+    stack = fp.make_stack(random_values(), (10, 10, 10))
+    if held:
+        touch_memory()
+    start = time.perf_counter()
+    ij.to_imageplus(stack)
+    return time.perf_counter() - start
 
 
 def copied(values: np.ndarray) -> np.ndarray:
@@ -91,10 +128,10 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--untouched", action="store_true", help="take memory as it comes")
-    options = parser.parse_args()
-    repeats = options.repeats
-    values = np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8)
+    repeats = parser.parse_args().repeats
+    new_copy_first, new_copy_held = first_calls(first_copy)
+    to_imageplus_first, to_imageplus_held = first_calls(first_to_imageplus)
+    values = random_values()
     stack = fp.make_stack(values, (10, 10, 10))
     used = np.ones_like(values)
     ij = fp.start()
@@ -103,14 +140,7 @@ def main() -> None:
         ij.java("java.lang.System").gc()
         time.sleep(0.1)  # JPype then lets Python collect, in a thread of its own
 
-    if not options.untouched:
-        touch_memory()
-    start = time.perf_counter()
     image = ij.to_imageplus(stack)
-    cold = time.perf_counter() - start
-    start = time.perf_counter()
-    copied(values)
-    new_copy_cold = time.perf_counter() - start
     shared = ij.to_imglib2(stack)
     assert np.array_equal(ij.to_xarray(image), values)
     assert np.array_equal(by_hand_to_numpy(image), values)
@@ -123,11 +153,13 @@ def main() -> None:
     new_copy = time_of(lambda: copied(values))
     rows = {
         "numpy.copyto": copy,
-        "numpy.copyto into a new array, first call": new_copy_cold,
+        "numpy.copyto into a new array, first call": new_copy_first,
+        "numpy.copyto into a new array, first call, memory held": new_copy_held,
         "numpy.copyto into a new array": new_copy,
         "ImagePlus to numpy": time_of(lambda: ij.to_xarray(image)),
         "ImagePlus to numpy, by hand": time_of(lambda: by_hand_to_numpy(image)),
-        "numpy to ImagePlus, first call": cold,
+        "numpy to ImagePlus, first call": to_imageplus_first,
+        "numpy to ImagePlus, first call, memory held": to_imageplus_held,
         "numpy to ImagePlus": time_of(lambda: ij.to_imageplus(stack)),
         "numpy to ImagePlus, by hand": time_of(lambda: by_hand_to_imageplus(ij, values)),
         "numpy to ImgLib2, memory shared": time_of(lambda: ij.to_imglib2(stack)),
