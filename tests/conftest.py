@@ -96,7 +96,7 @@ def medulla():
 def display():
     """The name of a virtual display of its own, such as ":7", for processes with a window."""
     program = shutil.which("Xvfb")
-    if program is None:
+    if program is None:  # no package of Python's registry brings it, and only Linux has it
         pytest.skip("needs Xvfb (Debian: apt install xvfb)")
     reading, writing = os.pipe()
     server = subprocess.Popen(

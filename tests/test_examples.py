@@ -106,6 +106,7 @@ def test_prepare_without_sift_says_so_and_aligns_all_the_same(ij, tmp_path, wide
 def without(ij, command):
     """Skip a test of what ImageJ alone does where a Fiji has the plugin."""
     if ij.java("ij.Menus").getCommands().get(command) is not None:
+        # A user's Fiji keeps its plugins, so what is said without one cannot be seen in it.
         pytest.skip(f"this ImageJ has {command}")
 
 
