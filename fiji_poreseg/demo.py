@@ -7,8 +7,6 @@ used before the scores.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -22,7 +20,7 @@ from skimage.draw import disk
 from fiji_poreseg import bridge, figures
 from fiji_poreseg.commands import catalog
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.files import read, write, write_text
+from fiji_poreseg.files import read, write, write_csv
 from fiji_poreseg.selection import select
 from fiji_poreseg.stack import PORE, SOLID, make_labels, spacing_nm
 
@@ -75,7 +73,7 @@ def run(folder: Path, slices: int, size: int, *, steps: int, seed: int) -> list[
     with example_macro("segment_pores.ijm") as macro:
         bridge.run_macro_file(macro, f"{folder.resolve()}|{_CORRECTED_SLICES}|{steps}|{seed}")
     scores = _collect(folder)
-    _write_csv(folder / "scores.csv", scores)
+    write_csv(folder / "scores.csv", scores)
     _draw(folder, made.stack, made.truth, scores)
     return scores
 
@@ -126,14 +124,6 @@ def _collect(folder: Path) -> list[dict[str, Any]]:
         for name, report in by_method.items()
         for score in [report["slices"][position]]
     ]
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
 
 
 def _draw(

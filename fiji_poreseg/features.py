@@ -179,6 +179,11 @@ class FeatureReader:
         return np.ascontiguousarray(np.concatenate(columns).T)
 
     @property
+    def reach(self) -> int:
+        """How many slices away the farthest neighbour lies that is looked at."""
+        return max(map(abs, self._offsets), default=0)
+
+    @property
     def _size(self) -> int:
         rows, columns = self.slices.shape
         return rows * columns

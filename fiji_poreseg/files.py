@@ -5,7 +5,9 @@ Importing this module lets `fiji_poreseg.stack.as_stack` take a path.
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import logging
 import lzma
 import os
@@ -16,7 +18,7 @@ import uuid
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -162,6 +164,17 @@ def write_text(path: PathLike, text: str, *, parameter: str = "output") -> None:
     """Write a text file (UTF-8, line ends as they are), replacing an existing one only whole."""
     with replacing(path, parameter) as part:
         part.write_text(text, encoding="utf-8", newline="")
+
+
+def write_csv(
+    path: PathLike, rows: Sequence[Mapping[str, object]], *, parameter: str = "output"
+) -> None:
+    """Write a table (UTF-8, a first line of names), replacing an existing one only whole."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_text(path, text.getvalue(), parameter=parameter)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from fiji_poreseg import model
 from fiji_poreseg.features import FeatureBank, FeatureReader, Features
 from fiji_poreseg.model import Arrays, Card
 from fiji_poreseg.progress import report, track
-from fiji_poreseg.slices import training_advice, voxel_offsets, warn_about_milling
+from fiji_poreseg.slices import training_advice, warn_about_milling
 from fiji_poreseg.stack import DEFAULT_CLASSES, check_two_classes, spacing_nm
 
 KIND = "forest"
@@ -62,7 +62,11 @@ class ForestModel:
 
     @property
     def importances(self) -> dict[str, float]:
-        """How much each feature lowered the impurity in training, of 1 in all, largest first."""
+        """How much each feature lowered the impurity of the classes in training (Breiman 2001).
+
+        By the feature's name, largest first; they add up to 1. Features that say the same share
+        what they are worth.
+        """
         names = self.bank.names(self.card.detectors)
         shares = zip(names, map(float, self.classifier.feature_importances_), strict=True)
         return dict(sorted(shares, key=lambda share: -share[1]))
@@ -154,8 +158,8 @@ def train(
         ``"balanced"`` lets each class count the same, ``"none"`` each pixel; ``"auto"`` balances
         where less than half of the slices is labelled.
     folds
-        In how many blocks along z the labelled slices are left out for the held-out score; 0 for
-        none.
+        In how many blocks along z the labelled slices are left out in turn for the held-out
+        score (Roberts et al., Ecography 40 (2017), doi 10.1111/ecog.02881); 0 for none.
     milling
         ``"forward"`` where a larger index lies deeper, else ``"reverse"``.
     seed
@@ -180,9 +184,8 @@ def train(
     balanced = class_weights == "balanced" or (
         class_weights == "auto" and sample.labelled_share < _DENSE_SHARE
     )
-    gap = max(map(abs, voxel_offsets(bank.offsets_nm, stack, milling)))
     classifier = _fit(sample, trees, balanced=balanced, seed=seed)
-    held_out = _held_out_accuracy(sample, folds, gap, trees, balanced=balanced, seed=seed)
+    held_out = _held_out_accuracy(sample, folds, reader.reach, trees, balanced=balanced, seed=seed)
     card = model.describe(
         stack,
         labels,
@@ -258,7 +261,7 @@ def _held_out_accuracy(
     """
     slices = np.unique(sample.z)
     right = scored = 0
-    blocks = np.array_split(slices, min(folds, len(slices))) if folds > 1 else []
+    blocks = np.array_split(slices, min(folds, len(slices))) if folds else []
     for number, block in enumerate(blocks, 1):
         near = (sample.z >= block[0] - gap) & (sample.z <= block[-1] + gap)
         rest = sample.of(~near)

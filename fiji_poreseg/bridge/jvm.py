@@ -195,7 +195,7 @@ def _has_huge_pages() -> bool:
     """Whether Linux gives memory in pages of 2 MB; numpy asks for them too."""
     try:
         setting = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text(encoding="ascii")
-    except OSError:
+    except OSError:  # another system than Linux, or a Linux built without them
         return False
     return "[never]" not in setting
 

@@ -180,10 +180,14 @@ def train_forest(
     pixels: Annotated[int, Param("labelled pixels to train on at most", ge=100)] = 100_000,
     class_weights: Annotated[
         str,
-        Param("what counts the same: each class, or each pixel", choices=CLASS_WEIGHTS),
+        Param(
+            "balanced: each class counts the same, none: each pixel; auto balances scribbles",
+            choices=CLASS_WEIGHTS,
+        ),
     ] = "auto",
     folds: Annotated[
-        int, Param("blocks of slices to leave out for a held-out score; 0 for none", ge=0, le=20)
+        int,
+        Param("blocks of slices to leave out for a held-out score; 0 for none", ge=0, le=20),
     ] = 3,
     importances: Annotated[
         Path | None,
@@ -249,8 +253,8 @@ def train_forest(
     ParameterError
         If stack and labels do not fit or fewer than two classes are labelled.
     """
-    checks.check_model_file(model, models.SUFFIX)
-    checks.check_csv(importances=importances)
+    checks.check_file(models.SUFFIX, model=model)
+    checks.check_file(".csv", importances=importances)
     stack = as_stack(image, voxel_size_nm=voxel_size_nm, nodata=nodata)
     given = labels_from(labels, stack, mask_foreground=mask_foreground, classes=classes)
     trained = fiji_poreseg.forest.train(
@@ -268,7 +272,8 @@ def train_forest(
     if model is not None:
         trained.save(model)
     if importances is not None:
-        checks.write_csv(importances, presentation.importances(trained), "importances")
+        rows = presentation.importances(trained)
+        files.write_csv(importances, rows, parameter="importances")
     return trained
 
 
@@ -377,7 +382,7 @@ def train_resunet(
         If stack and labels do not fit, both `indices` and `strategy` are given, a chosen slice
         holds no label, or fewer than two classes are labelled.
     """
-    checks.check_model_file(model, models.SUFFIX)
+    checks.check_file(models.SUFFIX, model=model)
     stack = as_stack(image, voxel_size_nm=voxel_size_nm, nodata=nodata)
     chosen = selection.chosen(stack.sizes["z"], indices, strategy, count)
     given = labels_from(labels, stack, mask_foreground=mask_foreground, classes=classes)
@@ -555,7 +560,7 @@ def correct(
         If the shapes differ, or a mask is given.
     """
     checks.check_images(output=output)
-    checks.check_json(json)
+    checks.check_file(".json", json=json)
     found = checks.as_segmentation(image, classes, mask_foreground)
     given = labels_from(
         corrections,
@@ -638,7 +643,7 @@ def evaluate(
     ParameterError
         If shapes differ or no slice has both a segmentation and a truth.
     """
-    checks.check_json(json)
+    checks.check_file(".json", json=json)
     found = checks.as_segmentation(image, classes, mask_foreground)
     true = labels_from(
         truth,
@@ -694,7 +699,7 @@ def measure(
     ParameterError
         If the image is no segmentation.
     """
-    checks.check_json(json)
+    checks.check_file(".json", json=json)
     found = checks.as_segmentation(image, classes, mask_foreground)
     made = measurement.measure(found, range(found.sizes["z"]))
     if json is not None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,10 +79,11 @@ def all_or(indices: tuple[int, ...] | None, stack: xr.DataArray) -> Sequence[int
     return range(stack.sizes["z"]) if indices is None else check_indices(indices, stack)
 
 
-def check_model_file(model: Path | None, suffix: str) -> None:
-    """Refuse a model file that could not be written, before anything is trained."""
-    if model is not None:
-        files.check_output(model, "model", suffixes=(suffix,))
+def check_file(suffix: str, **outputs: Path | None) -> None:
+    """Refuse a file that could not be written, before anything is computed."""
+    for parameter, path in outputs.items():
+        if path is not None:
+            files.check_output(path, parameter, suffixes=(suffix,))
 
 
 def check_images(**outputs: Path | None) -> None:
@@ -104,19 +103,6 @@ def check_images(**outputs: Path | None) -> None:
         taken[path.resolve()] = parameter
 
 
-def check_json(path: Path | None) -> None:
-    """Refuse a JSON file that could not be written."""
-    if path is not None:
-        files.check_output(path, "json", suffixes=(".json",))
-
-
-def check_csv(**outputs: Path | None) -> None:
-    """Refuse a CSV file that could not be written."""
-    for parameter, path in outputs.items():
-        if path is not None:
-            files.check_output(path, parameter, suffixes=(".csv",))
-
-
 def make_folder(folder: Path) -> None:
     """Make the folder that images are to be written to."""
     try:
@@ -129,15 +115,6 @@ def make_folder(folder: Path) -> None:
             "Choose a folder in a place where you may write.",
         ) from error
     files.check_output(folder / "stack.tif", "output")
-
-
-def write_csv(path: Path, rows: Sequence[Mapping[str, object]], parameter: str) -> None:
-    """Write a table with a line of names, whole or not at all."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    files.write_text(path, text.getvalue(), parameter=parameter)
 
 
 def write_json(path: Path, content: object) -> None:
