@@ -22,7 +22,7 @@ def run_program(*arguments, cwd, **environment):
         cwd=cwd,
         capture_output=True,
         encoding="utf-8",
-        timeout=240,
+        timeout=600,
     )
 
 

@@ -6,6 +6,7 @@ Runs `fiji-poreseg gui` with that user, who writes what was seen to ``FOLDER/see
 """
 
 import contextlib
+import faulthandler
 import json
 import os
 import re
@@ -23,8 +24,8 @@ from fiji_poreseg import bridge, cli
 from fiji_poreseg.commands.catalog import CATALOG
 from fiji_poreseg.commands.spec import Catalog, Presentation
 
-PATIENCE_S = 60
-# A dialog that is closed while AWT is still about to wait for it is waited for without end.
+# A first step of training takes a minute where other programs want the processors, too.
+PATIENCE_S = 180
 REACTION_S = 0.5
 RUN = []
 
@@ -50,7 +51,19 @@ def wait_for(what, look):
             if found:
                 return found
         time.sleep(0.02)
-    raise AssertionError(f"waited in vain for {what}; status: {status()}; open: {titles()}")
+    raise AssertionError(
+        f"waited in vain for {what}; status: {status()}; open: {titles()}; threads:\n{threads()}"
+    )
+
+
+def threads():
+    """Where each thread of Java's is."""
+    traces = java("java.lang.Thread").getAllStackTraces().entrySet()
+    return "\n".join(
+        f"{trace.getKey().getName()} ({trace.getKey().getState()})\n"
+        + "".join(f"    {frame}\n" for frame in trace.getValue())
+        for trace in traces
+    )
 
 
 def post(event):
@@ -90,8 +103,18 @@ def dialog(title, *words):
         return None
 
     found = wait_for(f"the dialog {title} {words}", look)
-    time.sleep(REACTION_S)
+    # One that is closed while AWT is still about to wait for it is waited for without end.
+    wait_for(f"the dialog {title} {words} to be waited for", waits_for_a_dialog)
     return found
+
+
+def waits_for_a_dialog():
+    traces = java("java.lang.Thread").getAllStackTraces().entrySet()
+    return any(
+        str(trace.getKey().getState()) == "WAITING"
+        and any("WaitDispatchSupport.enter" in str(frame) for frame in trace.getValue())
+        for trace in traces
+    )
 
 
 def parts(container):
@@ -410,6 +433,7 @@ def use(scenario, folder):
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
+        faulthandler.dump_traceback()
         os._exit(9)
 
 
