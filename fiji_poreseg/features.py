@@ -7,30 +7,36 @@ are in nm, so that a bank means the same on stacks of another voxel size.
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, fields
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy.ndimage import gaussian_filter
-from skimage.feature import hessian_matrix_eigvals
 
-from fiji_poreseg.slices import PERCENTILES, Plane, SliceReader, voxel_offsets
+from fiji_poreseg import filters
+from fiji_poreseg.slices import PERCENTILES, Plane, SliceReader, depth_offsets
 from fiji_poreseg.stack import Spacing, spacing_nm
 
 Features = npt.NDArray[np.float32]
 
 _SIGMAS_VOX = (1.0, 2.0, 4.0, 8.0)
 _DERIVATIVE_SIGMAS_VOX = (1.0, 2.0, 4.0)
-_OFFSETS_SLICES = (-4, -2, -1, 1, 2, 3, 4, 6, 8, 12)
+_OFFSETS_SLICES = (-4, -2, 2, 4, 6, 8, 12)
+# A reader remembers the slices within its reach and those of two threads more; of the slices
+# themselves, which are needed once as neighbour and once as slice, only the last.
+_SPARE_SLICES = 4
+_ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureBank:
-    """Which features a forest sees.
+    """Which features a forest sees; docs/features.md has a table of them.
 
     Parameters
     ----------
@@ -42,12 +48,25 @@ class FeatureBank:
         Depths of the neighbouring slices relative to the slice, in nm; positive is deeper.
     context_sigma_nm
         Standard deviation of the blur of the neighbours, in nm.
+    laplacian_sigmas_nm, structure_sigmas_nm, deviation_sigmas_nm
+        Standard deviations at which the Laplacian, the structure tensor's eigenvalues and the
+        local standard deviation are taken, in nm.
+    fading
+        Whether there are features of how the grey fades with depth.
+    edge_offsets_nm
+        Depths out of `offsets_nm` of which there is the edge's strength.
     """
 
     sigmas_nm: tuple[float, ...]
     derivative_sigmas_nm: tuple[float, ...]
     offsets_nm: tuple[float, ...]
     context_sigma_nm: float
+    # The models of version 0.1.0 have none of these.
+    laplacian_sigmas_nm: tuple[float, ...] = ()
+    structure_sigmas_nm: tuple[float, ...] = ()
+    deviation_sigmas_nm: tuple[float, ...] = ()
+    fading: bool = False
+    edge_offsets_nm: tuple[float, ...] = ()
 
     @classmethod
     def for_spacing(cls, spacing: Spacing) -> FeatureBank:
@@ -64,11 +83,12 @@ class FeatureBank:
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> FeatureBank:
         """The bank that `settings` describe, as `dataclasses.asdict` writes them."""
+        known = {field.name: settings[field.name] for field in fields(cls) if field.name in settings}
         return cls(
-            tuple(map(float, settings["sigmas_nm"])),
-            tuple(map(float, settings["derivative_sigmas_nm"])),
-            tuple(map(float, settings["offsets_nm"])),
-            float(settings["context_sigma_nm"]),
+            **{
+                name: tuple(map(float, value)) if isinstance(value, (list, tuple)) else value
+                for name, value in known.items()
+            }
         )
 
     @property
@@ -78,36 +98,81 @@ class FeatureBank:
 
     def names(self, detectors: int = 1) -> tuple[str, ...]:
         """What each feature is, in order; those of a second detector follow the first's."""
-        one = [
-            "grey",
-            *(f"gaussian {sigma:g} nm" for sigma in self.sigmas_nm),
-            *(f"gradient magnitude {sigma:g} nm" for sigma in self.derivative_sigmas_nm),
-            *(
-                f"{which} Hessian eigenvalue {sigma:g} nm"
-                for sigma in self.derivative_sigmas_nm
-                for which in ("larger", "smaller")
-            ),
-            *_context_names(self.offsets_nm),
-        ]
+        one = ["grey", *(name for name, _, _ in self._measured()), *self._context_names()]
         return tuple(
             name if detectors == 1 else f"{name}, detector {detector}"
             for detector in range(detectors)
             for name in one
         )
 
+    def _measured(self) -> list[tuple[str, str, float]]:
+        """Name, quantity as `filters` calls it, and sigma in nm, of the features in the plane."""
+        groups = (
+            (self.sigmas_nm, {"gaussian": "gaussian"}),
+            (self.derivative_sigmas_nm, {"gradient magnitude": "gradient"}),
+            (
+                self.derivative_sigmas_nm,
+                {
+                    "larger Hessian eigenvalue": "hessian_larger",
+                    "smaller Hessian eigenvalue": "hessian_smaller",
+                },
+            ),
+            (self.laplacian_sigmas_nm, {"Laplacian": "laplacian"}),
+            (
+                self.structure_sigmas_nm,
+                {
+                    "larger structure-tensor eigenvalue": "structure_larger",
+                    "smaller structure-tensor eigenvalue": "structure_smaller",
+                },
+            ),
+            (self.deviation_sigmas_nm, {"standard deviation": "deviation"}),
+        )
+        return [
+            (f"{name} {sigma:g} nm", quantity, sigma)
+            for sigmas, quantities in groups
+            for sigma in sigmas
+            for name, quantity in quantities.items()
+        ]
 
-def _context_names(offsets_nm: Sequence[float]) -> list[str]:
-    return [
-        *(f"grey {offset:+g} nm" for offset in offsets_nm),
-        *(f"change of grey to {offset:+g} nm" for offset in offsets_nm),
-        "darkest below",
-        "brightest below",
-        "darkest above",
-    ]
+    def _context_names(self) -> list[str]:
+        return [
+            *(f"grey {offset:+g} nm" for offset in self.offsets_nm),
+            *(f"change of grey to {offset:+g} nm" for offset in self.offsets_nm),
+            "darkest below",
+            "brightest below",
+            "darkest above",
+            *(("depth of half the grey", "largest fall", "depth of largest fall") * self.fading),
+            *(f"gradient magnitude {offset:+g} nm" for offset in self.edge_offsets_nm),
+        ]
+
+
+class _Contexts:
+    """What neighbours are seen by, kept for the last slices; each is made by one thread only."""
+
+    def __init__(self, make: Any, remember: int) -> None:
+        self._make, self._remember = make, remember
+        self._kept: OrderedDict[int, Future[Features]] = OrderedDict()
+        self._lock = Lock()
+
+    def __getitem__(self, index: int) -> Features:
+        with self._lock:
+            known = index in self._kept
+            future = self._kept.setdefault(index, Future())
+            self._kept.move_to_end(index)
+            while len(self._kept) > self._remember:
+                self._kept.popitem(last=False)
+        if not known:
+            try:
+                future.set_result(self._make(index))
+            except BaseException as error:
+                with self._lock:
+                    self._kept.pop(index, None)
+                future.set_exception(error)
+        return future.result()
 
 
 class FeatureReader:
-    """Computes the features of a stack slice by slice.
+    """Computes the features of a stack slice by slice. Safe to use from several threads.
 
     Parameters
     ----------
@@ -128,16 +193,45 @@ class FeatureReader:
         milling: str,
         percentiles: tuple[float, float] = PERCENTILES,
     ) -> None:
-        self.slices = SliceReader(stack, percentiles)
+        self.slices = SliceReader(stack, percentiles, remember=_SPARE_SLICES)
         self.bank = bank
         self._pixel_nm = spacing_nm(stack)[1:]
-        self._offsets = voxel_offsets(bank.offsets_nm, stack, milling)
-        self._context = lru_cache(maxsize=64)(self._blurred_for_context)
+        self._offsets = depth_offsets(bank.offsets_nm, stack, milling)
+        window = math.ceil(max(0, *self._offsets)) - math.floor(min(0, *self._offsets)) + 1
+        self._contexts = _Contexts(self._context, window + _SPARE_SLICES)
+        self._scales: dict[float, dict[str, int]] = {}
+        for place, (_, quantity, sigma_nm) in enumerate(bank._measured(), start=1):
+            self._scales.setdefault(sigma_nm, {})[quantity] = place
+        self._in_plane_count = 1 + len(bank._measured())
 
     def plane(self, index: int) -> Features:
         """Features of one slice: float32, shape (features, y, x), NaN where a neighbour lacks."""
-        flat = self.pixels(index, slice(None))
-        return flat.T.reshape(-1, *self.slices.shape)
+        return self.rows(index, slice(0, self.slices.shape[0]))
+
+    def rows(self, index: int, rows: slice) -> Features:
+        """Features of some rows of one slice, the same whichever rows are asked for together.
+
+        Parameters
+        ----------
+        index
+            The slice.
+        rows
+            Which rows, start and stop given.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32, shape (features, rows, x), C-contiguous; NaN where a neighbour lacks.
+        """
+        found = [
+            part
+            for detector in range(self.slices.detectors)
+            for part in (
+                self._in_plane(index, detector, rows),
+                self._in_depth(*self._around(index, detector, rows)),
+            )
+        ]
+        return np.concatenate(found)
 
     def pixels(
         self,
@@ -162,57 +256,97 @@ class FeatureReader:
         numpy.ndarray
             float32, shape (pixels, features).
         """
-        columns = []
-        for detector in range(self.slices.detectors):
-            flat = self._in_plane(self.slices[index].values[detector]).reshape(-1, self._size)
-            around = [
-                np.full(self._size, np.nan, np.float32)
-                if not 0 <= index + offset < len(self.slices)
-                else self._context(index + offset)[detector].ravel()
-                for offset in self._offsets
-            ]
-            here = self._context(index)[detector].ravel()[where]
-            neighbours = np.stack(around)[:, where]
-            if hidden is not None:
-                neighbours = np.where(hidden, np.float32(np.nan), neighbours)
-            columns += [flat[:, where], self._in_depth(here, neighbours)]
-        return np.ascontiguousarray(np.concatenate(columns).T)
+        height, width = self.slices.shape
+        places = np.arange(height * width)[where]
+        found = np.empty((len(places), len(self.bank.names(self.slices.detectors))), np.float32)
+        # Some rows at a time: whole, the features of a large slice would fill the memory.
+        for start in range(0, height, _ROWS_AT_ONCE):
+            rows = slice(start, min(start + _ROWS_AT_ONCE, height))
+            chosen = np.flatnonzero((places >= start * width) & (places < rows.stop * width))
+            if not len(chosen):
+                continue
+            at = places[chosen] - start * width
+            parts: list[Features] = []
+            for detector in range(self.slices.detectors):
+                flat = self._in_plane(index, detector, rows)
+                parts.append(flat.reshape(len(flat), -1)[:, at])
+                here, neighbours = (
+                    part.reshape(*part.shape[:-2], -1)[..., at]
+                    for part in self._around(index, detector, rows)
+                )
+                if hidden is not None:
+                    neighbours[:, hidden[:, chosen]] = np.nan
+                parts.append(self._in_depth(here, neighbours))
+            found[chosen] = np.concatenate(parts).T
+        return found
 
-    @property
-    def _size(self) -> int:
-        rows, columns = self.slices.shape
-        return rows * columns
+    def _sigma(self, sigma_nm: float) -> tuple[float, float]:
+        y, x = (sigma_nm / step for step in self._pixel_nm)
+        return y, x
 
-    def _sigma(self, sigma_nm: float) -> tuple[float, ...]:
-        return tuple(sigma_nm / step for step in self._pixel_nm)
+    def _in_plane(self, index: int, detector: int, rows: slice) -> Features:
+        plane = self.slices[index].values[detector]
+        found = np.empty((self._in_plane_count, rows.stop - rows.start, plane.shape[1]), np.float32)
+        found[0] = plane[rows]
+        for sigma_nm, wanted in self._scales.items():
+            filters.measure(plane, self._sigma(sigma_nm), wanted, rows, found)
+        return found
 
-    def _blurred_for_context(self, index: int) -> Plane:
-        sigma = (0.0, *self._sigma(self.bank.context_sigma_nm))
-        return np.asarray(gaussian_filter(self.slices[index].values, sigma), np.float32)
+    def _context(self, index: int) -> Features:
+        """A slice as its neighbours see it: shape (detectors, quantities, y, x)."""
+        wanted = {"gaussian": 0, "gradient": 1} if self.bank.edge_offsets_nm else {"gaussian": 0}
+        values = self.slices[index].values
+        found = np.empty((len(values), len(wanted), *self.slices.shape), np.float32)
+        whole = slice(0, self.slices.shape[0])
+        for plane, into in zip(values, found, strict=True):
+            filters.measure(plane, self._sigma(self.bank.context_sigma_nm), wanted, whole, into)
+        return found
 
-    def _in_plane(self, plane: Plane) -> Features:
-        found = [plane]
-        found += [gaussian_filter(plane, self._sigma(sigma)) for sigma in self.bank.sigmas_nm]
-        gradients, curvatures = [], []
-        for sigma_nm in self.bank.derivative_sigmas_nm:
-            sigma = self._sigma(sigma_nm)
-            orders = ((1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
-            # In units of sigma, so that a derivative means the same on other voxels.
-            dy, dx, dyy, dyx, dxx = (
-                gaussian_filter(plane, sigma, order) * np.prod(np.power(sigma, order))
-                for order in orders
-            )
-            gradients.append(np.hypot(dy, dx))
-            curvatures += list(hessian_matrix_eigvals([dyy, dyx, dxx]))
-        return np.stack([*found, *gradients, *curvatures]).astype(np.float32, copy=False)
+    def _around(self, index: int, detector: int, rows: slice) -> tuple[Features, Features]:
+        """The slice and its neighbours: shapes (quantities, …) and (quantities, offsets, …)."""
+        here = self._contexts[index][detector][:, rows]
+        neighbours = np.full((len(here), len(self._offsets), *here.shape[1:]), np.nan, np.float32)
+        for place, offset in enumerate(self._offsets):
+            nearer, farther = math.floor(index + offset), math.ceil(index + offset)
+            if nearer >= 0 and farther < len(self.slices):
+                found = self._contexts[nearer][detector][:, rows]
+                if farther > nearer:
+                    share = np.float32(index + offset - nearer)
+                    other = self._contexts[farther][detector][:, rows]
+                    found = found + share * (other - found)
+                neighbours[:, place] = found
+        return here, neighbours
 
-    def _in_depth(self, here: Plane, neighbours: Plane) -> Features:
-        """Context features, shape (features, pixels); NaN where there is no neighbour."""
-        below = neighbours[[i for i, offset in enumerate(self.bank.offsets_nm) if offset > 0]]
-        above = neighbours[[i for i, offset in enumerate(self.bank.offsets_nm) if offset < 0]]
+    def _in_depth(self, here: Features, neighbours: Features) -> Features:
+        """Context features, shape (features, …); NaN where there is no neighbour."""
+        grey, greys = here[0], neighbours[0]
+        offsets_nm = self.bank.offsets_nm
+        below = greys[[place for place, offset in enumerate(offsets_nm) if offset > 0]]
+        above = greys[[place for place, offset in enumerate(offsets_nm) if offset < 0]]
         extremes = [
-            np.fmin.reduce(below) - here,
-            np.fmax.reduce(below) - here,
-            np.fmin.reduce(above) - here,
+            np.fmin.reduce(below, initial=np.nan) - grey,
+            np.fmax.reduce(below, initial=np.nan) - grey,
+            np.fmin.reduce(above, initial=np.nan) - grey,
         ]
-        return np.concatenate([neighbours, neighbours - here, np.stack(extremes)])
+        parts = [greys, greys - grey, np.stack(extremes)]
+        if self.bank.fading:
+            parts.append(_fading(grey, below, [offset for offset in offsets_nm if offset > 0]))
+        if self.bank.edge_offsets_nm:
+            parts.append(neighbours[1, [offsets_nm.index(o) for o in self.bank.edge_offsets_nm]])
+        return np.concatenate(parts)
+
+
+def _fading(grey: Plane, below: Features, depths_nm: Sequence[float]) -> Features:
+    """How the grey fades with depth: three features, NaN where the stack ends before."""
+    half = np.full_like(grey, np.nan)
+    fall, where = np.full_like(grey, -np.inf), np.full_like(grey, np.nan)
+    last = grey
+    for plane, depth in zip(below, depths_nm, strict=True):
+        half[np.isnan(half) & (plane < grey / 2)] = depth
+        lost = last - plane
+        larger = lost > fall
+        fall[larger], where[larger] = lost[larger], depth
+        last = plane
+    half[np.isnan(half) & ~np.isnan(last)] = 2 * depths_nm[-1]
+    fall[np.isinf(fall)] = np.nan
+    return np.stack([half, fall, where])

@@ -61,6 +61,8 @@ class SliceReader:
         self.stack = stack if "c" in stack.dims else stack.expand_dims("c")
         self._remember = remember
         self._kept: OrderedDict[int, Slice] = OrderedDict()
+        # Found once: a slice that was forgotten and is read again is only scaled.
+        self._limits: dict[tuple[int, int], tuple[float, float]] = {}
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -95,13 +97,13 @@ class SliceReader:
         values = np.zeros(raw.shape, np.float32)
         if valid.any():
             for detector, plane in enumerate(raw):
-                values[detector] = np.where(valid, self._normalise(plane, valid), 0)
+                if (index, detector) not in self._limits:
+                    low, high = np.percentile(plane[valid], self._percentiles)
+                    self._limits[index, detector] = float(low), float(high)
+                values[detector] = np.where(
+                    valid, _normalised(plane, *self._limits[index, detector]), 0
+                )
         return Slice(values, valid)
-
-    def _normalise(self, plane: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Plane:
-        low, high = np.percentile(plane[valid], self._percentiles)
-        scale = high - low if high > low else 1.0
-        return np.asarray((plane.astype(np.float32) - np.float32(low)) / np.float32(scale))
 
     def neighbours(self, index: int, offsets: Sequence[int]) -> list[Plane | None]:
         """The slices at `index` + each offset; None where the stack has none."""
@@ -109,6 +111,11 @@ class SliceReader:
             self[index + offset].values if 0 <= index + offset < len(self) else None
             for offset in offsets
         ]
+
+
+def _normalised(plane: npt.NDArray[Any], low: float, high: float) -> Plane:
+    scale = high - low if high > low else 1.0
+    return np.asarray((plane.astype(np.float32) - np.float32(low)) / np.float32(scale))
 
 
 def voxel_offsets(offsets_nm: Sequence[float], stack: xr.DataArray, milling: str) -> list[int]:
@@ -123,11 +130,17 @@ def voxel_offsets(offsets_nm: Sequence[float], stack: xr.DataArray, milling: str
     milling
         ``"forward"`` where a larger index lies deeper, else ``"reverse"``.
     """
+    exact = depth_offsets(offsets_nm, stack, milling)
+    return [int(np.sign(offset) * np.floor(abs(offset) + 0.5)) for offset in exact]
+
+
+def depth_offsets(offsets_nm: Sequence[float], stack: xr.DataArray, milling: str) -> list[float]:
+    """The same as `voxel_offsets`, but not rounded: 1.5 lies between the next two slices."""
     direction = 1 if milling == "forward" else -1
     slices = np.abs(offsets_nm) / spacing_nm(stack)[0]
     # On coarser slices a near neighbour is the next slice, not the slice itself.
-    away = np.maximum(1, np.floor(slices + 0.5))
-    return [int(offset) for offset in direction * np.sign(offsets_nm) * away]
+    away = np.maximum(1, np.round(slices, 3))
+    return [float(offset) for offset in direction * np.sign(offsets_nm) * away]
 
 
 def training_advice(milling: str) -> str:
