@@ -8,11 +8,8 @@ are in nm, so that a bank means the same on stacks of another voxel size.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import asdict, dataclass, fields
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -28,8 +25,11 @@ Features = npt.NDArray[np.float32]
 _SIGMAS_VOX = (1.0, 2.0, 4.0, 8.0)
 _DERIVATIVE_SIGMAS_VOX = (1.0, 2.0, 4.0)
 _OFFSETS_SLICES = (-4, -2, 2, 4, 6, 8, 12)
-# A reader remembers the slices within its reach and those of two threads more; of the slices
-# themselves, which are needed once as neighbour and once as slice, only the last.
+_WIDE_SIGMA_VOX = 2.0
+_LAPLACIAN_SIGMAS_VOX = (2.0,)
+_STRUCTURE_SIGMAS_VOX = (2.0,)
+_DEVIATION_SIGMAS_VOX = (4.0,)
+# A reader remembers the slices within its reach, and a few for threads that are ahead.
 _SPARE_SLICES = 4
 _ROWS_AT_ONCE = 64
 
@@ -51,10 +51,12 @@ class FeatureBank:
     laplacian_sigmas_nm, structure_sigmas_nm, deviation_sigmas_nm
         Standard deviations at which the Laplacian, the structure tensor's eigenvalues and the
         local standard deviation are taken, in nm.
+    wide_sigma_nm
+        Standard deviation of a second, wider blur of the neighbours, in nm; 0 for none.
+    edges
+        Whether the gradient of the neighbours is looked at, at `context_sigma_nm`.
     fading
         Whether there are features of how the grey fades with depth.
-    edge_offsets_nm
-        Depths out of `offsets_nm` of which there is the edge's strength.
     """
 
     sigmas_nm: tuple[float, ...]
@@ -65,25 +67,41 @@ class FeatureBank:
     laplacian_sigmas_nm: tuple[float, ...] = ()
     structure_sigmas_nm: tuple[float, ...] = ()
     deviation_sigmas_nm: tuple[float, ...] = ()
+    wide_sigma_nm: float = 0.0
+    edges: bool = False
     fading: bool = False
-    edge_offsets_nm: tuple[float, ...] = ()
 
     @classmethod
     def for_spacing(cls, spacing: Spacing) -> FeatureBank:
-        """The default bank: sigmas of 1 to 8 voxels, neighbours from 4 above to 12 below."""
+        """The default bank: sigmas of 1 to 8 voxels, neighbours from 4 above to 12 below.
+
+        Only every second slice: sampled by two in depth, a stack keeps all of them.
+        """
         depth, *lateral = spacing
         pixel = float(np.mean(lateral))
+
+        def in_nm(sigmas: tuple[float, ...]) -> tuple[float, ...]:
+            return tuple(sigma * pixel for sigma in sigmas)
+
         return cls(
-            tuple(sigma * pixel for sigma in _SIGMAS_VOX),
-            tuple(sigma * pixel for sigma in _DERIVATIVE_SIGMAS_VOX),
+            in_nm(_SIGMAS_VOX),
+            in_nm(_DERIVATIVE_SIGMAS_VOX),
             tuple(offset * depth for offset in _OFFSETS_SLICES),
             pixel,
+            in_nm(_LAPLACIAN_SIGMAS_VOX),
+            in_nm(_STRUCTURE_SIGMAS_VOX),
+            in_nm(_DEVIATION_SIGMAS_VOX),
+            wide_sigma_nm=_WIDE_SIGMA_VOX * pixel,
+            edges=True,
+            fading=True,
         )
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> FeatureBank:
         """The bank that `settings` describe, as `dataclasses.asdict` writes them."""
-        known = {field.name: settings[field.name] for field in fields(cls) if field.name in settings}
+        known = {
+            field.name: settings[field.name] for field in fields(cls) if field.name in settings
+        }
         return cls(
             **{
                 name: tuple(map(float, value)) if isinstance(value, (list, tuple)) else value
@@ -98,14 +116,14 @@ class FeatureBank:
 
     def names(self, detectors: int = 1) -> tuple[str, ...]:
         """What each feature is, in order; those of a second detector follow the first's."""
-        one = ["grey", *(name for name, _, _ in self._measured()), *self._context_names()]
+        one = ["grey", *(name for name, _, _ in self.measured()), *self._context_names()]
         return tuple(
             name if detectors == 1 else f"{name}, detector {detector}"
             for detector in range(detectors)
             for name in one
         )
 
-    def _measured(self) -> list[tuple[str, str, float]]:
+    def measured(self) -> list[tuple[str, str, float]]:
         """Name, quantity as `filters` calls it, and sigma in nm, of the features in the plane."""
         groups = (
             (self.sigmas_nm, {"gaussian": "gaussian"}),
@@ -135,40 +153,18 @@ class FeatureBank:
         ]
 
     def _context_names(self) -> list[str]:
+        to = [f"{offset:+g} nm" for offset in self.offsets_nm]
         return [
-            *(f"grey {offset:+g} nm" for offset in self.offsets_nm),
-            *(f"change of grey to {offset:+g} nm" for offset in self.offsets_nm),
+            *(f"grey {offset}" for offset in to),
+            *(f"change of grey to {offset}" for offset in to),
             "darkest below",
             "brightest below",
             "darkest above",
+            *(f"wide grey {offset}" for offset in to if self.wide_sigma_nm),
+            *(f"change of wide grey to {offset}" for offset in to if self.wide_sigma_nm),
+            *(f"gradient magnitude {offset}" for offset in to if self.edges),
             *(("depth of half the grey", "largest fall", "depth of largest fall") * self.fading),
-            *(f"gradient magnitude {offset:+g} nm" for offset in self.edge_offsets_nm),
         ]
-
-
-class _Contexts:
-    """What neighbours are seen by, kept for the last slices; each is made by one thread only."""
-
-    def __init__(self, make: Any, remember: int) -> None:
-        self._make, self._remember = make, remember
-        self._kept: OrderedDict[int, Future[Features]] = OrderedDict()
-        self._lock = Lock()
-
-    def __getitem__(self, index: int) -> Features:
-        with self._lock:
-            known = index in self._kept
-            future = self._kept.setdefault(index, Future())
-            self._kept.move_to_end(index)
-            while len(self._kept) > self._remember:
-                self._kept.popitem(last=False)
-        if not known:
-            try:
-                future.set_result(self._make(index))
-            except BaseException as error:
-                with self._lock:
-                    self._kept.pop(index, None)
-                future.set_exception(error)
-        return future.result()
 
 
 class FeatureReader:
@@ -193,16 +189,22 @@ class FeatureReader:
         milling: str,
         percentiles: tuple[float, float] = PERCENTILES,
     ) -> None:
-        self.slices = SliceReader(stack, percentiles, remember=_SPARE_SLICES)
         self.bank = bank
         self._pixel_nm = spacing_nm(stack)[1:]
         self._offsets = depth_offsets(bank.offsets_nm, stack, milling)
-        window = math.ceil(max(0, *self._offsets)) - math.floor(min(0, *self._offsets)) + 1
-        self._contexts = _Contexts(self._context, window + _SPARE_SLICES)
+        reach = math.ceil(max(0, *self._offsets)) - math.floor(min(0, *self._offsets))
+        self.slices = SliceReader(stack, percentiles, remember=1 + reach + _SPARE_SLICES)
+        # By scale, as the filters work: which quantities, and at which place of the features.
+        self._in_plane_count = 1 + len(bank.measured())
         self._scales: dict[float, dict[str, int]] = {}
-        for place, (_, quantity, sigma_nm) in enumerate(bank._measured(), start=1):
+        for place, (_, quantity, sigma_nm) in enumerate(bank.measured(), start=1):
             self._scales.setdefault(sigma_nm, {})[quantity] = place
-        self._in_plane_count = 1 + len(bank._measured())
+        self._context_scales = {bank.context_sigma_nm: {"gaussian": 0}}
+        if bank.wide_sigma_nm:
+            self._context_scales[bank.wide_sigma_nm] = {"gaussian": 1}
+        if bank.edges:
+            self._context_scales[bank.context_sigma_nm]["gradient"] = 1 + bool(bank.wide_sigma_nm)
+        self._context_count = 1 + bool(bank.wide_sigma_nm) + bank.edges
 
     def plane(self, index: int) -> Features:
         """Features of one slice: float32, shape (features, y, x), NaN where a neighbour lacks."""
@@ -275,7 +277,9 @@ class FeatureReader:
                     for part in self._around(index, detector, rows)
                 )
                 if hidden is not None:
-                    neighbours[:, hidden[:, chosen]] = np.nan
+                    neighbours[np.broadcast_to(hidden[:, np.newaxis, chosen], neighbours.shape)] = (
+                        np.nan
+                    )
                 parts.append(self._in_depth(here, neighbours))
             found[chosen] = np.concatenate(parts).T
         return found
@@ -284,55 +288,58 @@ class FeatureReader:
         y, x = (sigma_nm / step for step in self._pixel_nm)
         return y, x
 
+    def _measured(
+        self, plane: Plane, scales: Mapping[float, Mapping[str, int]], rows: slice, into: Features
+    ) -> None:
+        for sigma_nm, wanted in scales.items():
+            filters.measure(plane, self._sigma(sigma_nm), wanted, rows, into)
+
     def _in_plane(self, index: int, detector: int, rows: slice) -> Features:
         plane = self.slices[index].values[detector]
         found = np.empty((self._in_plane_count, rows.stop - rows.start, plane.shape[1]), np.float32)
         found[0] = plane[rows]
-        for sigma_nm, wanted in self._scales.items():
-            filters.measure(plane, self._sigma(sigma_nm), wanted, rows, found)
+        self._measured(plane, self._scales, rows, found)
         return found
 
-    def _context(self, index: int) -> Features:
-        """A slice as its neighbours see it: shape (detectors, quantities, y, x)."""
-        wanted = {"gaussian": 0, "gradient": 1} if self.bank.edge_offsets_nm else {"gaussian": 0}
-        values = self.slices[index].values
-        found = np.empty((len(values), len(wanted), *self.slices.shape), np.float32)
-        whole = slice(0, self.slices.shape[0])
-        for plane, into in zip(values, found, strict=True):
-            filters.measure(plane, self._sigma(self.bank.context_sigma_nm), wanted, whole, into)
+    def _as_neighbour(self, index: int, detector: int, rows: slice) -> Features:
+        """A slice as its neighbours see it: shape (quantities, rows, x)."""
+        plane = self.slices[index].values[detector]
+        found = np.empty((self._context_count, rows.stop - rows.start, plane.shape[1]), np.float32)
+        self._measured(plane, self._context_scales, rows, found)
         return found
 
     def _around(self, index: int, detector: int, rows: slice) -> tuple[Features, Features]:
-        """The slice and its neighbours: shapes (quantities, …) and (quantities, offsets, …)."""
-        here = self._contexts[index][detector][:, rows]
-        neighbours = np.full((len(here), len(self._offsets), *here.shape[1:]), np.nan, np.float32)
-        for place, offset in enumerate(self._offsets):
-            nearer, farther = math.floor(index + offset), math.ceil(index + offset)
-            if nearer >= 0 and farther < len(self.slices):
-                found = self._contexts[nearer][detector][:, rows]
-                if farther > nearer:
-                    share = np.float32(index + offset - nearer)
-                    other = self._contexts[farther][detector][:, rows]
-                    found = found + share * (other - found)
-                neighbours[:, place] = found
+        """The slice and its neighbours: shapes (quantities, …) and (offsets, quantities, …)."""
+        here = self._as_neighbour(index, detector, rows)
+        neighbours = np.full((len(self._offsets), *here.shape), np.nan, np.float32)
+        for into, offset in zip(neighbours, self._offsets, strict=True):
+            lower, upper = math.floor(index + offset), math.ceil(index + offset)
+            if lower < 0 or upper >= len(self.slices):
+                continue
+            into[:] = self._as_neighbour(lower, detector, rows)
+            if upper > lower:
+                share = np.float32(index + offset - lower)
+                into += share * (self._as_neighbour(upper, detector, rows) - into)
         return here, neighbours
 
     def _in_depth(self, here: Features, neighbours: Features) -> Features:
         """Context features, shape (features, …); NaN where there is no neighbour."""
-        grey, greys = here[0], neighbours[0]
-        offsets_nm = self.bank.offsets_nm
-        below = greys[[place for place, offset in enumerate(offsets_nm) if offset > 0]]
-        above = greys[[place for place, offset in enumerate(offsets_nm) if offset < 0]]
+        bank = self.bank
+        grey, greys = here[0], neighbours[:, 0]
+        below = greys[[place for place, offset in enumerate(bank.offsets_nm) if offset > 0]]
+        above = greys[[place for place, offset in enumerate(bank.offsets_nm) if offset < 0]]
         extremes = [
             np.fmin.reduce(below, initial=np.nan) - grey,
             np.fmax.reduce(below, initial=np.nan) - grey,
             np.fmin.reduce(above, initial=np.nan) - grey,
         ]
         parts = [greys, greys - grey, np.stack(extremes)]
-        if self.bank.fading:
-            parts.append(_fading(grey, below, [offset for offset in offsets_nm if offset > 0]))
-        if self.bank.edge_offsets_nm:
-            parts.append(neighbours[1, [offsets_nm.index(o) for o in self.bank.edge_offsets_nm]])
+        if bank.wide_sigma_nm:
+            parts += [neighbours[:, 1], neighbours[:, 1] - here[1]]
+        if bank.edges:
+            parts.append(neighbours[:, -1])
+        if bank.fading:
+            parts.append(_fading(grey, below, [o for o in bank.offsets_nm if o > 0]))
         return np.concatenate(parts)
 
 

@@ -36,9 +36,7 @@ _STRUCTURE = ("structure_larger", "structure_smaller")
 _scratch = local()
 
 
-def measure(
-    plane: Plane, sigma: Sigma, wanted: Mapping[str, int], rows: slice, out: Plane
-) -> None:
+def measure(plane: Plane, sigma: Sigma, wanted: Mapping[str, int], rows: slice, out: Plane) -> None:
     """Measure a plane about each pixel, at one scale.
 
     Derivatives are in units of sigma, so that they mean the same on other voxels. With G the
@@ -123,9 +121,7 @@ def _measure_with_scipy(
     makers: dict[str, Callable[[], Plane]] = {
         "gaussian": lambda: _filtered(part, sigma, (0, 0)),
         "deviation": lambda: np.sqrt(
-            np.maximum(
-                0, _filtered(part**2, sigma, (0, 0)) - _filtered(part, sigma, (0, 0)) ** 2
-            )
+            np.maximum(0, _filtered(part**2, sigma, (0, 0)) - _filtered(part, sigma, (0, 0)) ** 2)
         ),
         "gradient": lambda: np.hypot(*_gradient(part, sigma)),
         "laplacian": lambda: _filtered(part, sigma, (2, 0)) + _filtered(part, sigma, (0, 2)),

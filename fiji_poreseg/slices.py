@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import Future
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -60,9 +61,7 @@ class SliceReader:
         self._percentiles = percentiles
         self.stack = stack if "c" in stack.dims else stack.expand_dims("c")
         self._remember = remember
-        self._kept: OrderedDict[int, Slice] = OrderedDict()
-        # Found once: a slice that was forgotten and is read again is only scaled.
-        self._limits: dict[tuple[int, int], tuple[float, float]] = {}
+        self._kept: OrderedDict[int, Future[Slice]] = OrderedDict()
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -80,15 +79,19 @@ class SliceReader:
 
     def __getitem__(self, index: int) -> Slice:
         with self._lock:
-            if index in self._kept:
-                self._kept.move_to_end(index)
-                return self._kept[index]
-        made = self._read(index)
-        with self._lock:
-            self._kept[index] = made
+            asked_first = index not in self._kept
+            slot = self._kept.setdefault(index, Future())
+            self._kept.move_to_end(index)
             while len(self._kept) > self._remember:
                 self._kept.popitem(last=False)
-        return made
+        if asked_first:  # another thread that asks meanwhile waits for this one's answer
+            try:
+                slot.set_result(self._read(index))
+            except BaseException as error:
+                with self._lock:
+                    self._kept.pop(index, None)
+                slot.set_exception(error)
+        return slot.result()
 
     def _read(self, index: int) -> Slice:
         raw = np.asarray(self.stack.data[:, index])
@@ -97,13 +100,13 @@ class SliceReader:
         values = np.zeros(raw.shape, np.float32)
         if valid.any():
             for detector, plane in enumerate(raw):
-                if (index, detector) not in self._limits:
-                    low, high = np.percentile(plane[valid], self._percentiles)
-                    self._limits[index, detector] = float(low), float(high)
-                values[detector] = np.where(
-                    valid, _normalised(plane, *self._limits[index, detector]), 0
-                )
+                values[detector] = np.where(valid, self._normalise(plane, valid), 0)
         return Slice(values, valid)
+
+    def _normalise(self, plane: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> Plane:
+        low, high = np.percentile(plane[valid], self._percentiles)
+        scale = high - low if high > low else 1.0
+        return np.asarray((plane.astype(np.float32) - np.float32(low)) / np.float32(scale))
 
     def neighbours(self, index: int, offsets: Sequence[int]) -> list[Plane | None]:
         """The slices at `index` + each offset; None where the stack has none."""
@@ -111,11 +114,6 @@ class SliceReader:
             self[index + offset].values if 0 <= index + offset < len(self) else None
             for offset in offsets
         ]
-
-
-def _normalised(plane: npt.NDArray[Any], low: float, high: float) -> Plane:
-    scale = high - low if high > low else 1.0
-    return np.asarray((plane.astype(np.float32) - np.float32(low)) / np.float32(scale))
 
 
 def voxel_offsets(offsets_nm: Sequence[float], stack: xr.DataArray, milling: str) -> list[int]:

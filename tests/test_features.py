@@ -135,7 +135,10 @@ def test_scipy_gives_the_same_features(stack, bank, monkeypatch):
     fast = FeatureReader(stack, bank, "forward").plane(12)
     monkeypatch.setattr(filters, "compiled", lambda: False)
     slow = FeatureReader(stack, bank, "forward").plane(12)
-    np.testing.assert_allclose(fast, slow, atol=1e-5)
+    # Which of two depths it is may hang on the last bit of a grey.
+    counted = np.array([name.startswith("depth of") for name in bank.names()])
+    np.testing.assert_allclose(fast[~counted], slow[~counted], atol=1e-5)
+    assert (fast[counted] == slow[counted]).mean() > 0.999
 
 
 def test_threads_give_the_same_features(stack, bank):
@@ -147,20 +150,18 @@ def test_threads_give_the_same_features(stack, bank):
         np.testing.assert_array_equal(features, alone.plane(index))
 
 
-def test_a_neighbour_is_made_once_and_few_are_kept(stack, bank, monkeypatch):
+def test_a_slice_is_read_once_and_few_are_kept(stack, bank, monkeypatch):
     made = []
     reader = FeatureReader(stack, bank, "forward")
-    make = reader._contexts._make
-    monkeypatch.setattr(
-        reader._contexts, "_make", lambda index: made.append(index) or make(index)
-    )
+    read = reader.slices._read
+    monkeypatch.setattr(reader.slices, "_read", lambda index: made.append(index) or read(index))
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(reader.plane, [4, 4, 5, 5]))
     assert len(made) == len(set(made))
     for index in range(6, 32):
         reader.plane(index)
     assert sorted(made) == list(range(32))
-    assert len(reader._contexts._kept) <= 12 + 4 + 1 + 4 + 4
+    assert len(reader.slices._kept) <= 12 + 4 + 1 + 4
 
 
 def test_a_neighbour_that_cannot_be_read_is_asked_for_again(stack, bank, monkeypatch):
