@@ -99,15 +99,14 @@ class FeatureBank:
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> FeatureBank:
         """The bank that `settings` describe, as `dataclasses.asdict` writes them."""
-        known = {
+        known: dict[str, Any] = {
             field.name: settings[field.name] for field in fields(cls) if field.name in settings
         }
-        return cls(
-            **{
-                name: tuple(map(float, value)) if isinstance(value, (list, tuple)) else value
-                for name, value in known.items()
-            }
-        )
+        for name, value in known.items():
+            if not isinstance(value, bool):
+                one = isinstance(value, (int, float))
+                known[name] = float(value) if one else tuple(map(float, value))
+        return cls(**known)
 
     @property
     def settings(self) -> dict[str, Any]:

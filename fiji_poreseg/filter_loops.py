@@ -33,7 +33,7 @@ def _compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., An
     """
 
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-        options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+        options: Any = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
         try:
             made = numba.njit(signature, cache=True, **options)(function)
         except (RuntimeError, OSError):  # numba's words for: no place, or no room, for the cache
@@ -181,13 +181,15 @@ def _eigenvalues(xx: Plane, xy: Plane, yy: Plane, larger: Plane, smaller: Plane)
 @_compiled("i8(i8, i8)")
 def slots(rows: int, radius: int) -> int:
     """How many rows must be remembered to convolve one of them."""
-    return min(rows, 2 * radius + 1)
+    needed: int = min(rows, 2 * radius + 1)
+    return needed
 
 
 @_compiled("i8(i8, i8, i8, i8)")
 def scratch_size(rows: int, columns: int, radius_y: int, radius_x: int) -> int:
     """How many numbers `measure` needs room for."""
-    return columns * (7 * slots(rows, radius_y) + 16) + 2 * radius_x
+    size: int = columns * (7 * slots(rows, radius_y) + 16) + 2 * radius_x
+    return size
 
 
 @_compiled("void(f4[:, ::1], i8, i8, f4[:, ::1], f4[:, ::1], i8[::1], f4[::1], f4[:, :, ::1])")

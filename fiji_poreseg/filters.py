@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
+from importlib import import_module
 from threading import local
 
 import numpy as np
@@ -71,7 +72,7 @@ def compiled() -> bool:
     if os.environ.get("FIJI_PORESEG_COMPILED") == "0":
         return False
     try:
-        import fiji_poreseg.filter_loops
+        import_module("fiji_poreseg.filter_loops")
     except ImportError:
         return False
     return True
@@ -134,7 +135,8 @@ def _measure_with_scipy(
 
 def _filtered(plane: Plane, sigma: Sigma, order: tuple[int, int]) -> Plane:
     unit = np.float32(np.prod(np.power(sigma, order)))
-    return gaussian_filter(plane, sigma, order, truncate=_TRUNCATE) * unit
+    found: Plane = gaussian_filter(plane, sigma, order, truncate=_TRUNCATE)
+    return found * unit
 
 
 def _gradient(plane: Plane, sigma: Sigma) -> tuple[Plane, Plane]:
@@ -157,6 +159,7 @@ def _eigenvalues(
 ) -> dict[str, Callable[[], Plane]]:
     def one(sign: int) -> Plane:
         yy, yx, xx = matrix()
-        return (yy + xx) / 2 + sign * np.hypot((yy - xx) / 2, yx)
+        found: Plane = (yy + xx) / 2 + sign * np.hypot((yy - xx) / 2, yx)
+        return found
 
     return {f"{name}_larger": lambda: one(1), f"{name}_smaller": lambda: one(-1)}

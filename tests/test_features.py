@@ -61,8 +61,14 @@ def by_scipy(plane, sigma):
     deviation = np.sqrt(np.maximum(0, blurred(plane**2) - blurred(plane) ** 2))
     tensor = (blurred(y * y), blurred(y * x), blurred(x * x))
     return np.stack(
-        [blurred(plane), deviation, np.hypot(y, x), yy + xx]
-        + [*eigenvalues(yy, yx, xx), *eigenvalues(*tensor)]
+        [
+            blurred(plane),
+            deviation,
+            np.hypot(y, x),
+            yy + xx,
+            *eigenvalues(yy, yx, xx),
+            *eigenvalues(*tensor),
+        ]
     )
 
 
