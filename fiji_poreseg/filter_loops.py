@@ -38,7 +38,7 @@ def _compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., An
             made = numba.njit(signature, cache=True, **options)(function)
         except (RuntimeError, OSError):  # numba's words for: no place, or no room, for the cache
             made = numba.njit(signature, **options)(function)
-        return made  # type: ignore[no-any-return]
+        return made
 
     return compiled
 
