@@ -103,6 +103,26 @@ class ForestModel:
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def predict_labels(
+        self, stack: xr.DataArray, indices: Sequence[int]
+    ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+        """Yield (index, labels) slice by slice, in order.
+
+        Parameters
+        ----------
+        stack
+            A checked stack.
+        indices
+            0-based slices.
+
+        Yields
+        ------
+        tuple
+            The index and uint8 labels of shape (y, x), the likeliest class; 0 without data.
+        """
+        for index, probabilities in self.predict(stack, indices):
+            yield index, model.likeliest(probabilities)
+
     def _predict_slice(self, reader: FeatureReader, index: int) -> npt.NDArray[np.float32]:
         found = self.classifier.predict_proba(reader.pixels(index, slice(None)))
         probabilities = np.zeros((len(self.card.classes), found.shape[0]), np.float32)
