@@ -171,12 +171,13 @@ def test_a_macro_sees_what_it_asked_for_and_the_segmentation_in_front(
         """
         folder = getArgument();
         open(folder + "/stack.tif");
-        run("PoreSeg Segment", "model=[" + folder + "/forest.poreseg]");
+        run("PoreSeg Segment", "model=[" + folder + "/forest.poreseg] nodata=0");
         seen = "" + String.join(getList("image.titles")) + ";" + getTitle() + ";";
         close("stack-*");
         selectImage("stack.tif");
-        run("PoreSeg Segment", "model=[" + folder + "/forest.poreseg] output=[" + folder
-            + "/s.tif] probability=[" + folder + "/p.tif] uncertainty=[" + folder + "/u.tif]");
+        run("PoreSeg Segment", "model=[" + folder + "/forest.poreseg] nodata=0"
+            + " output=[" + folder + "/s.tif] probability=[" + folder + "/p.tif]"
+            + " uncertainty=[" + folder + "/u.tif]");
         seen = seen + String.join(getList("image.titles")) + ";" + getTitle();
         seen = seen + ";" + is("Virtual Stack");
         selectImage("stack-uncertainty");
