@@ -7,30 +7,36 @@ are in nm, so that a bank means the same on stacks of another voxel size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy.ndimage import gaussian_filter
-from skimage.feature import hessian_matrix_eigvals
 
-from fiji_poreseg.slices import PERCENTILES, Plane, SliceReader, voxel_offsets
+from fiji_poreseg import filters
+from fiji_poreseg.slices import PERCENTILES, Plane, SliceReader, depth_offsets
 from fiji_poreseg.stack import Spacing, spacing_nm
 
 Features = npt.NDArray[np.float32]
 
 _SIGMAS_VOX = (1.0, 2.0, 4.0, 8.0)
 _DERIVATIVE_SIGMAS_VOX = (1.0, 2.0, 4.0)
-_OFFSETS_SLICES = (-4, -2, -1, 1, 2, 3, 4, 6, 8, 12)
+_OFFSETS_SLICES = (-4, -2, 2, 4, 6, 8, 12)
+_WIDE_SIGMA_VOX = 2.0
+_LAPLACIAN_SIGMAS_VOX = (2.0,)
+_STRUCTURE_SIGMAS_VOX = (2.0,)
+_DEVIATION_SIGMAS_VOX = (4.0,)
+# A reader remembers the slices within its reach, and a few for threads that are ahead.
+_SPARE_SLICES = 4
+_ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureBank:
-    """Which features a forest sees.
+    """Which features a forest sees; docs/features.md has a table of them.
 
     Parameters
     ----------
@@ -42,34 +48,65 @@ class FeatureBank:
         Depths of the neighbouring slices relative to the slice, in nm; positive is deeper.
     context_sigma_nm
         Standard deviation of the blur of the neighbours, in nm.
+    laplacian_sigmas_nm, structure_sigmas_nm, deviation_sigmas_nm
+        Standard deviations at which the Laplacian, the structure tensor's eigenvalues and the
+        local standard deviation are taken, in nm.
+    wide_sigma_nm
+        Standard deviation of a second, wider blur of the neighbours, in nm; 0 for none.
+    edges
+        Whether the gradient of the neighbours is looked at, at `context_sigma_nm`.
+    fading
+        Whether there are features of how the grey fades with depth.
     """
 
     sigmas_nm: tuple[float, ...]
     derivative_sigmas_nm: tuple[float, ...]
     offsets_nm: tuple[float, ...]
     context_sigma_nm: float
+    # The models of version 0.1.0 have none of these.
+    laplacian_sigmas_nm: tuple[float, ...] = ()
+    structure_sigmas_nm: tuple[float, ...] = ()
+    deviation_sigmas_nm: tuple[float, ...] = ()
+    wide_sigma_nm: float = 0.0
+    edges: bool = False
+    fading: bool = False
 
     @classmethod
     def for_spacing(cls, spacing: Spacing) -> FeatureBank:
-        """The default bank: sigmas of 1 to 8 voxels, neighbours from 4 above to 12 below."""
+        """The default bank: sigmas of 1 to 8 voxels, neighbours from 4 above to 12 below.
+
+        Only every second slice: sampled by two in depth, a stack keeps all of them.
+        """
         depth, *lateral = spacing
         pixel = float(np.mean(lateral))
+
+        def in_nm(sigmas: tuple[float, ...]) -> tuple[float, ...]:
+            return tuple(sigma * pixel for sigma in sigmas)
+
         return cls(
-            tuple(sigma * pixel for sigma in _SIGMAS_VOX),
-            tuple(sigma * pixel for sigma in _DERIVATIVE_SIGMAS_VOX),
+            in_nm(_SIGMAS_VOX),
+            in_nm(_DERIVATIVE_SIGMAS_VOX),
             tuple(offset * depth for offset in _OFFSETS_SLICES),
             pixel,
+            in_nm(_LAPLACIAN_SIGMAS_VOX),
+            in_nm(_STRUCTURE_SIGMAS_VOX),
+            in_nm(_DEVIATION_SIGMAS_VOX),
+            wide_sigma_nm=_WIDE_SIGMA_VOX * pixel,
+            edges=True,
+            fading=True,
         )
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> FeatureBank:
         """The bank that `settings` describe, as `dataclasses.asdict` writes them."""
-        return cls(
-            tuple(map(float, settings["sigmas_nm"])),
-            tuple(map(float, settings["derivative_sigmas_nm"])),
-            tuple(map(float, settings["offsets_nm"])),
-            float(settings["context_sigma_nm"]),
-        )
+        known: dict[str, Any] = {
+            field.name: settings[field.name] for field in fields(cls) if field.name in settings
+        }
+        for name, value in known.items():
+            if not isinstance(value, bool):
+                one = isinstance(value, (int, float))
+                known[name] = float(value) if one else tuple(map(float, value))
+        return cls(**known)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -78,36 +115,59 @@ class FeatureBank:
 
     def names(self, detectors: int = 1) -> tuple[str, ...]:
         """What each feature is, in order; those of a second detector follow the first's."""
-        one = [
-            "grey",
-            *(f"gaussian {sigma:g} nm" for sigma in self.sigmas_nm),
-            *(f"gradient magnitude {sigma:g} nm" for sigma in self.derivative_sigmas_nm),
-            *(
-                f"{which} Hessian eigenvalue {sigma:g} nm"
-                for sigma in self.derivative_sigmas_nm
-                for which in ("larger", "smaller")
-            ),
-            *_context_names(self.offsets_nm),
-        ]
+        one = ["grey", *(name for name, _, _ in self.measured()), *self._context_names()]
         return tuple(
             name if detectors == 1 else f"{name}, detector {detector}"
             for detector in range(detectors)
             for name in one
         )
 
+    def measured(self) -> list[tuple[str, str, float]]:
+        """Name, quantity as `filters` calls it, and sigma in nm, of the features in the plane."""
+        groups = (
+            (self.sigmas_nm, {"gaussian": "gaussian"}),
+            (self.derivative_sigmas_nm, {"gradient magnitude": "gradient"}),
+            (
+                self.derivative_sigmas_nm,
+                {
+                    "larger Hessian eigenvalue": "hessian_larger",
+                    "smaller Hessian eigenvalue": "hessian_smaller",
+                },
+            ),
+            (self.laplacian_sigmas_nm, {"Laplacian": "laplacian"}),
+            (
+                self.structure_sigmas_nm,
+                {
+                    "larger structure-tensor eigenvalue": "structure_larger",
+                    "smaller structure-tensor eigenvalue": "structure_smaller",
+                },
+            ),
+            (self.deviation_sigmas_nm, {"standard deviation": "deviation"}),
+        )
+        return [
+            (f"{name} {sigma:g} nm", quantity, sigma)
+            for sigmas, quantities in groups
+            for sigma in sigmas
+            for name, quantity in quantities.items()
+        ]
 
-def _context_names(offsets_nm: Sequence[float]) -> list[str]:
-    return [
-        *(f"grey {offset:+g} nm" for offset in offsets_nm),
-        *(f"change of grey to {offset:+g} nm" for offset in offsets_nm),
-        "darkest below",
-        "brightest below",
-        "darkest above",
-    ]
+    def _context_names(self) -> list[str]:
+        to = [f"{offset:+g} nm" for offset in self.offsets_nm]
+        return [
+            *(f"grey {offset}" for offset in to),
+            *(f"change of grey to {offset}" for offset in to),
+            "darkest below",
+            "brightest below",
+            "darkest above",
+            *(f"wide grey {offset}" for offset in to if self.wide_sigma_nm),
+            *(f"change of wide grey to {offset}" for offset in to if self.wide_sigma_nm),
+            *(f"gradient magnitude {offset}" for offset in to if self.edges),
+            *(("depth of half the grey", "largest fall", "depth of largest fall") * self.fading),
+        ]
 
 
 class FeatureReader:
-    """Computes the features of a stack slice by slice.
+    """Computes the features of a stack slice by slice. Safe to use from several threads.
 
     Parameters
     ----------
@@ -128,16 +188,51 @@ class FeatureReader:
         milling: str,
         percentiles: tuple[float, float] = PERCENTILES,
     ) -> None:
-        self.slices = SliceReader(stack, percentiles)
         self.bank = bank
         self._pixel_nm = spacing_nm(stack)[1:]
-        self._offsets = voxel_offsets(bank.offsets_nm, stack, milling)
-        self._context = lru_cache(maxsize=64)(self._blurred_for_context)
+        self._offsets = depth_offsets(bank.offsets_nm, stack, milling)
+        reach = math.ceil(max(0, *self._offsets)) - math.floor(min(0, *self._offsets))
+        self.slices = SliceReader(stack, percentiles, remember=1 + reach + _SPARE_SLICES)
+        # By scale, as the filters work: which quantities, and at which place of the features.
+        self._in_plane_count = 1 + len(bank.measured())
+        self._scales: dict[float, dict[str, int]] = {}
+        for place, (_, quantity, sigma_nm) in enumerate(bank.measured(), start=1):
+            self._scales.setdefault(sigma_nm, {})[quantity] = place
+        self._context_scales = {bank.context_sigma_nm: {"gaussian": 0}}
+        if bank.wide_sigma_nm:
+            self._context_scales[bank.wide_sigma_nm] = {"gaussian": 1}
+        if bank.edges:
+            self._context_scales[bank.context_sigma_nm]["gradient"] = 1 + bool(bank.wide_sigma_nm)
+        self._context_count = 1 + bool(bank.wide_sigma_nm) + bank.edges
 
     def plane(self, index: int) -> Features:
         """Features of one slice: float32, shape (features, y, x), NaN where a neighbour lacks."""
-        flat = self.pixels(index, slice(None))
-        return flat.T.reshape(-1, *self.slices.shape)
+        return self.rows(index, slice(0, self.slices.shape[0]))
+
+    def rows(self, index: int, rows: slice) -> Features:
+        """Features of some rows of one slice, the same whichever rows are asked for together.
+
+        Parameters
+        ----------
+        index
+            The slice.
+        rows
+            Which rows, start and stop given.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32, shape (features, rows, x), C-contiguous; NaN where a neighbour lacks.
+        """
+        found = [
+            part
+            for detector in range(self.slices.detectors)
+            for part in (
+                self._in_plane(index, detector, rows),
+                self._in_depth(*self._around(index, detector, rows)),
+            )
+        ]
+        return np.concatenate(found)
 
     def pixels(
         self,
@@ -162,62 +257,107 @@ class FeatureReader:
         numpy.ndarray
             float32, shape (pixels, features).
         """
-        columns = []
-        for detector in range(self.slices.detectors):
-            flat = self._in_plane(self.slices[index].values[detector]).reshape(-1, self._size)
-            around = [
-                np.full(self._size, np.nan, np.float32)
-                if not 0 <= index + offset < len(self.slices)
-                else self._context(index + offset)[detector].ravel()
-                for offset in self._offsets
-            ]
-            here = self._context(index)[detector].ravel()[where]
-            neighbours = np.stack(around)[:, where]
-            if hidden is not None:
-                neighbours = np.where(hidden, np.float32(np.nan), neighbours)
-            columns += [flat[:, where], self._in_depth(here, neighbours)]
-        return np.ascontiguousarray(np.concatenate(columns).T)
+        height, width = self.slices.shape
+        places = np.arange(height * width)[where]
+        found = np.empty((len(places), len(self.bank.names(self.slices.detectors))), np.float32)
+        # Some rows at a time: whole, the features of a large slice would fill the memory.
+        for start in range(0, height, _ROWS_AT_ONCE):
+            rows = slice(start, min(start + _ROWS_AT_ONCE, height))
+            chosen = np.flatnonzero((places >= start * width) & (places < rows.stop * width))
+            if not len(chosen):
+                continue
+            at = places[chosen] - start * width
+            parts: list[Features] = []
+            for detector in range(self.slices.detectors):
+                flat = self._in_plane(index, detector, rows)
+                parts.append(flat.reshape(len(flat), -1)[:, at])
+                here, neighbours = (
+                    part.reshape(*part.shape[:-2], -1)[..., at]
+                    for part in self._around(index, detector, rows)
+                )
+                if hidden is not None:
+                    neighbours[np.broadcast_to(hidden[:, np.newaxis, chosen], neighbours.shape)] = (
+                        np.nan
+                    )
+                parts.append(self._in_depth(here, neighbours))
+            found[chosen] = np.concatenate(parts).T
+        return found
 
     @property
     def reach(self) -> int:
         """How many slices away the farthest neighbour lies that is looked at."""
-        return max(map(abs, self._offsets), default=0)
+        return max((math.ceil(abs(offset)) for offset in self._offsets), default=0)
 
-    @property
-    def _size(self) -> int:
-        rows, columns = self.slices.shape
-        return rows * columns
+    def _sigma(self, sigma_nm: float) -> tuple[float, float]:
+        y, x = (sigma_nm / step for step in self._pixel_nm)
+        return y, x
 
-    def _sigma(self, sigma_nm: float) -> tuple[float, ...]:
-        return tuple(sigma_nm / step for step in self._pixel_nm)
+    def _measured(
+        self, plane: Plane, scales: Mapping[float, Mapping[str, int]], rows: slice, into: Features
+    ) -> None:
+        for sigma_nm, wanted in scales.items():
+            filters.measure(plane, self._sigma(sigma_nm), wanted, rows, into)
 
-    def _blurred_for_context(self, index: int) -> Plane:
-        sigma = (0.0, *self._sigma(self.bank.context_sigma_nm))
-        return np.asarray(gaussian_filter(self.slices[index].values, sigma), np.float32)
+    def _in_plane(self, index: int, detector: int, rows: slice) -> Features:
+        plane = self.slices[index].values[detector]
+        found = np.empty((self._in_plane_count, rows.stop - rows.start, plane.shape[1]), np.float32)
+        found[0] = plane[rows]
+        self._measured(plane, self._scales, rows, found)
+        return found
 
-    def _in_plane(self, plane: Plane) -> Features:
-        found = [plane]
-        found += [gaussian_filter(plane, self._sigma(sigma)) for sigma in self.bank.sigmas_nm]
-        gradients, curvatures = [], []
-        for sigma_nm in self.bank.derivative_sigmas_nm:
-            sigma = self._sigma(sigma_nm)
-            orders = ((1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
-            # In units of sigma, so that a derivative means the same on other voxels.
-            dy, dx, dyy, dyx, dxx = (
-                gaussian_filter(plane, sigma, order) * np.prod(np.power(sigma, order))
-                for order in orders
-            )
-            gradients.append(np.hypot(dy, dx))
-            curvatures += list(hessian_matrix_eigvals([dyy, dyx, dxx]))
-        return np.stack([*found, *gradients, *curvatures]).astype(np.float32, copy=False)
+    def _as_neighbour(self, index: int, detector: int, rows: slice) -> Features:
+        """A slice as its neighbours see it: shape (quantities, rows, x)."""
+        plane = self.slices[index].values[detector]
+        found = np.empty((self._context_count, rows.stop - rows.start, plane.shape[1]), np.float32)
+        self._measured(plane, self._context_scales, rows, found)
+        return found
 
-    def _in_depth(self, here: Plane, neighbours: Plane) -> Features:
-        """Context features, shape (features, pixels); NaN where there is no neighbour."""
-        below = neighbours[[i for i, offset in enumerate(self.bank.offsets_nm) if offset > 0]]
-        above = neighbours[[i for i, offset in enumerate(self.bank.offsets_nm) if offset < 0]]
+    def _around(self, index: int, detector: int, rows: slice) -> tuple[Features, Features]:
+        """The slice and its neighbours: shapes (quantities, …) and (offsets, quantities, …)."""
+        here = self._as_neighbour(index, detector, rows)
+        neighbours = np.full((len(self._offsets), *here.shape), np.nan, np.float32)
+        for into, offset in zip(neighbours, self._offsets, strict=True):
+            lower, upper = math.floor(index + offset), math.ceil(index + offset)
+            if lower < 0 or upper >= len(self.slices):
+                continue
+            into[:] = self._as_neighbour(lower, detector, rows)
+            if upper > lower:
+                share = np.float32(index + offset - lower)
+                into += share * (self._as_neighbour(upper, detector, rows) - into)
+        return here, neighbours
+
+    def _in_depth(self, here: Features, neighbours: Features) -> Features:
+        """Context features, shape (features, …); NaN where there is no neighbour."""
+        bank = self.bank
+        grey, greys = here[0], neighbours[:, 0]
+        below = greys[[place for place, offset in enumerate(bank.offsets_nm) if offset > 0]]
+        above = greys[[place for place, offset in enumerate(bank.offsets_nm) if offset < 0]]
         extremes = [
-            np.fmin.reduce(below) - here,
-            np.fmax.reduce(below) - here,
-            np.fmin.reduce(above) - here,
+            np.fmin.reduce(below, initial=np.nan) - grey,
+            np.fmax.reduce(below, initial=np.nan) - grey,
+            np.fmin.reduce(above, initial=np.nan) - grey,
         ]
-        return np.concatenate([neighbours, neighbours - here, np.stack(extremes)])
+        parts = [greys, greys - grey, np.stack(extremes)]
+        if bank.wide_sigma_nm:
+            parts += [neighbours[:, 1], neighbours[:, 1] - here[1]]
+        if bank.edges:
+            parts.append(neighbours[:, -1])
+        if bank.fading:
+            parts.append(_fading(grey, below, [o for o in bank.offsets_nm if o > 0]))
+        return np.concatenate(parts)
+
+
+def _fading(grey: Plane, below: Features, depths_nm: Sequence[float]) -> Features:
+    """How the grey fades with depth: three features, NaN where the stack ends before."""
+    half = np.full_like(grey, np.nan)
+    fall, where = np.full_like(grey, -np.inf), np.full_like(grey, np.nan)
+    last = grey
+    for plane, depth in zip(below, depths_nm, strict=True):
+        half[np.isnan(half) & (plane < grey / 2)] = depth
+        lost = last - plane
+        larger = lost > fall
+        fall[larger], where[larger] = lost[larger], depth
+        last = plane
+    half[np.isnan(half) & ~np.isnan(last)] = 2 * depths_nm[-1]
+    fall[np.isinf(fall)] = np.nan
+    return np.stack([half, fall, where])

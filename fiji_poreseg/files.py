@@ -16,14 +16,17 @@ import struct
 import tokenize
 import uuid
 import warnings
+import weakref
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from threading import Lock
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import tifffile
 import xarray as xr
 
@@ -101,8 +104,8 @@ def read(path: PathLike, *, parameter: str = "image") -> xr.DataArray:
         in nm and perhaps ``slice_label``, the name is the file's without its ending. ``attrs``
         may hold, besides what `fiji_poreseg.stack.make_stack` writes, ``source_unit`` (the unit
         in the file), ``display_range`` (lowest and highest grey value shown),
-        ``inverting_lut`` and ``imagej_info``. An uncompressed file beyond 1 GB is not loaded:
-        dask reads it slice by slice.
+        ``inverting_lut`` and ``imagej_info``. An uncompressed file beyond 256 MB is not
+        loaded: dask reads it slice by slice.
 
     Raises
     ------
@@ -149,15 +152,85 @@ def write(path: PathLike, image: xr.DataArray, *, parameter: str = "output") -> 
     ParameterError
         If the data type is none of ImageJ's or the file cannot be written.
     """
+    with writing(path, image, parameter=parameter) as slices:
+        for index in range(image.sizes["z"]):
+            slices[index] = image.isel(z=index).to_numpy()
+
+
+class SliceWriter:
+    """Takes the slices of a TIFF that is being written, one by one, in any order.
+
+    Parameters
+    ----------
+    target
+        What the file will be called.
+    stream
+        The file, open for writing.
+    offset
+        Where its grey values begin.
+    shape
+        Shape of the image, slices first.
+    dtype
+        Data type in the file.
+    parameter
+        Name to use in an error.
+    """
+
+    def __init__(
+        self,
+        target: PathLike,
+        stream: BinaryIO,
+        offset: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        parameter: str,
+    ) -> None:
+        self._target, self._stream, self._offset = target, stream, offset
+        self._shape, self._dtype, self._parameter = shape, dtype, parameter
+
+    def __setitem__(self, index: int, values: npt.NDArray[Any]) -> None:
+        """Write slice `index`: shape (y, x), or (channels, y, x)."""
+        data = values.astype(self._dtype).tobytes()
+        with _not_writable_in_words(self._target, self._parameter):
+            self._stream.seek(self._offset + index * len(data))
+            self._stream.write(data)
+            # What a full disk refuses is told here, and not when the file is closed.
+            self._stream.flush()
+
+    def reader(self) -> Callable[..., npt.NDArray[Any]]:
+        """Open the file, once it is in its place: reads a slice, or a plane of it, by index."""
+        return _reader(self._target, self._offset, self._shape, self._dtype)
+
+
+@contextmanager
+def writing(
+    path: PathLike, image: xr.DataArray, *, parameter: str = "output"
+) -> Iterator[SliceWriter]:
+    """Write a TIFF like `write`, but slice by slice, as they come.
+
+    Parameters
+    ----------
+    path
+        Where to; an existing file is replaced on leaving the block, and only on success.
+    image
+        What the file is to describe; of its values none is read, but the display range of a
+        numpy array of floating point or 16 bits that has none in its attributes.
+    parameter
+        Name to use in an error.
+
+    Raises
+    ------
+    ParameterError
+        If the data type is none of ImageJ's or the file cannot be written.
+    """
     check_output(path, parameter)
     dtype = _grey_type(image, parameter)
     ordered = image.transpose("z", *(dim for dim in image.dims if dim != "z"))
     with replacing(path, parameter) as part:
         offset = _write_header(part, ordered, dtype)
         with open(part, "r+b") as stream:
-            stream.seek(offset)
-            for plane in ordered:
-                stream.write(plane.to_numpy().astype(dtype.newbyteorder(">")).tobytes())
+            stored = dtype.newbyteorder(">")
+            yield SliceWriter(path, stream, offset, ordered.shape, stored, parameter)
 
 
 def write_text(path: PathLike, text: str, *, parameter: str = "output") -> None:
@@ -192,13 +265,9 @@ def replacing(path: PathLike, parameter: str = "output") -> Iterator[Path]:
     # Not tempfile: its files may be read by their owner only, whatever the umask.
     part = target.with_name(f".{uuid.uuid4().hex}{target.suffix}")
     try:
-        yield part
-        os.replace(part, target)
-    except OSError as error:
-        # Other errors of this kind (a lost connection, say) have nothing to do with the output.
-        if error.errno not in _NO_WRITING:
-            raise
-        raise _not_writable(path, parameter, error) from error
+        with _not_writable_in_words(path, parameter):
+            yield part
+            os.replace(part, target)
     finally:
         # A folder that vanished has no part to remove, and must not hide the first error.
         if part.exists():
@@ -296,13 +365,20 @@ class _Collector(logging.Handler):
         self.records.append(record)
 
 
-def _not_writable(path: PathLike, parameter: str, error: OSError) -> ParameterError:
-    return ParameterError(
-        parameter,
-        "must lie in a folder that exists, can be written and has space",
-        f"{path} ({error.strerror})",
-        "Create the folder, free some space or choose another folder.",
-    )
+@contextmanager
+def _not_writable_in_words(path: PathLike, parameter: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        # Other errors of this kind (a lost connection, say) have nothing to do with the output.
+        if error.errno not in _NO_WRITING:
+            raise
+        raise ParameterError(
+            parameter,
+            "must lie in a folder that exists, can be written and has space",
+            f"{path} ({error.strerror})",
+            "Create the folder, free some space or choose another folder.",
+        ) from error
 
 
 # Reading
@@ -405,15 +481,33 @@ def _is_large(series: Any) -> bool:
 
 
 def _lazy(file: Path, series: Any) -> Any:
-    # Mapped once: the stack keeps its values where another file takes this one's place.
-    mapped = np.memmap(
-        file,
-        dtype=series.pages[0].parent.byteorder + series.dtype.char,
-        mode="r",
-        offset=series.dataoffset,
-        shape=series.shape,
-    )
-    return lazy_planes(lambda *index: np.array(mapped[index]), series.shape, mapped.dtype)
+    dtype = np.dtype(series.pages[0].parent.byteorder + series.dtype.char)
+    return lazy_planes(_reader(file, series.dataoffset, series.shape, dtype), series.shape, dtype)
+
+
+def _reader(
+    file: PathLike, offset: int, shape: Sequence[int], dtype: np.dtype[Any]
+) -> Callable[..., npt.NDArray[Any]]:
+    """A function that reads values[index] of a file by as many indices as it is given.
+
+    The file stays open: its values stay the same where another file takes its place. It is not
+    mapped, since what is mapped and was read once counts as memory of the process.
+    """
+    stream = open(file, "rb")  # noqa: SIM115 - closed when the reader is gone
+    lock, native = Lock(), dtype.newbyteorder("=")
+
+    def read(*index: int) -> npt.NDArray[Any]:
+        values = np.empty(shape[len(index) :], dtype)
+        number = int(np.ravel_multi_index(index, shape[: len(index)])) if index else 0
+        with lock:
+            stream.seek(offset + number * values.nbytes)
+            found = stream.readinto(values.data)
+        if found != values.nbytes:
+            raise OSError(f"{file} was cut off while it was being read")
+        return values.astype(native, copy=False)
+
+    weakref.finalize(read, stream.close)
+    return read
 
 
 def _arrange(values: Any, order: list[int], has_channels: bool) -> Any:

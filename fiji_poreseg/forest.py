@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +30,14 @@ from fiji_poreseg.model import Arrays, Card
 from fiji_poreseg.progress import report, track
 from fiji_poreseg.slices import training_advice, warn_about_milling
 from fiji_poreseg.stack import DEFAULT_CLASSES, check_two_classes, spacing_nm
+from fiji_poreseg.trees import Walk
+
+T = TypeVar("T", bound=np.generic)
 
 KIND = "forest"
 _TREES_AT_ONCE = 5
-# Features and probabilities take some 600 bytes a pixel: this bounds them to 10 GB.
-_MOST_PIXELS_AT_ONCE = 2**24
+# Features take some 200 bytes a pixel, in each thread.
+_PIXELS_AT_ONCE = 2**18
 _FEWEST_TREES_TO_SCORE = 20
 CLASS_WEIGHTS = ("auto", "balanced", "none")
 # Labels of a smaller share of a slice are scribbles: how many of each class says little.
@@ -88,17 +92,42 @@ class ForestModel:
         tuple
             The index and float32 probabilities of shape (classes, y, x); NaN without data.
         """
+        yield from self._slice_by_slice(stack, indices, self._probabilities)
+
+    def predict_labels(
+        self, stack: xr.DataArray, indices: Sequence[int]
+    ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+        """Yield (index, labels) slice by slice, in order: faster than `predict`, and the same.
+
+        Parameters
+        ----------
+        stack
+            A checked stack.
+        indices
+            0-based slices.
+
+        Yields
+        ------
+        tuple
+            The index and uint8 labels of shape (y, x): 1 pore, 2 solid, …; 0 without data.
+        """
+        yield from self._slice_by_slice(stack, indices, self._labels)
+
+    def _slice_by_slice(
+        self,
+        stack: xr.DataArray,
+        indices: Sequence[int],
+        work: Callable[[FeatureReader, int], npt.NDArray[T]],
+    ) -> Iterator[tuple[int, npt.NDArray[T]]]:
+        """Do some work on each slice, in threads: a slice goes through the trees on one."""
         model.check_fits(self.card, stack)
         reader = FeatureReader(stack, self.bank, self.card.milling, self.card.normalisation)
-        # Each slice goes through the trees on one thread: sums of probabilities then have one
-        # order, and results are the same to the bit, however many threads there are.
-        rows, columns = reader.slices.shape
-        workers = max(1, min(os.cpu_count() or 1, _MOST_PIXELS_AT_ONCE // (rows * columns)))
+        workers = os.cpu_count() or 1
         pool = ThreadPoolExecutor(workers)
-        pending: deque[tuple[int, Future[npt.NDArray[np.float32]]]] = deque()
+        pending: deque[tuple[int, Future[npt.NDArray[T]]]] = deque()
         try:
             for index in indices:
-                pending.append((index, pool.submit(self._predict_slice, reader, index)))
+                pending.append((index, pool.submit(work, reader, index)))
                 if len(pending) > workers:
                     done, future = pending.popleft()
                     yield done, future.result()
@@ -107,12 +136,31 @@ class ForestModel:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _predict_slice(self, reader: FeatureReader, index: int) -> npt.NDArray[np.float32]:
-        found = self.classifier.predict_proba(reader.pixels(index, slice(None)))
-        probabilities = np.zeros((len(self.card.classes), found.shape[0]), np.float32)
-        probabilities[self.classifier.classes_.astype(int) - 1] = found.T
-        probabilities[:, ~reader.slices[index].valid.ravel()] = np.nan
-        return probabilities.reshape(-1, *reader.slices.shape)
+    @cached_property
+    def _walk(self) -> Walk:
+        return Walk(self.classifier)
+
+    def _probabilities(self, reader: FeatureReader, index: int) -> npt.NDArray[np.float32]:
+        rows, columns = reader.slices.shape
+        made = np.zeros((len(self.card.classes), rows, columns), np.float32)
+        for band, features in _bands(reader, index):
+            found = self._walk.probabilities(features)
+            made[self._classes - 1, band] = found.reshape(len(found), -1, columns)
+        made[:, ~reader.slices[index].valid] = np.nan
+        return made
+
+    def _labels(self, reader: FeatureReader, index: int) -> npt.NDArray[np.uint8]:
+        made = np.empty(reader.slices.shape, np.uint8)
+        for band, features in _bands(reader, index):
+            found = self._classes[self._walk.labels(features)]
+            made[band] = found.reshape(-1, made.shape[1])
+        made[~reader.slices[index].valid] = 0
+        return made
+
+    @property
+    def _classes(self) -> npt.NDArray[np.intp]:
+        """The classes that the trees know."""
+        return np.asarray(self.classifier.classes_, np.intp)
 
     def save(self, path: str | Path) -> None:
         """Write the model to a `.poreseg` file."""
@@ -336,6 +384,16 @@ _FIELDS = (
     "weighted_n_node_samples",
     "missing_go_to_left",
 )
+
+
+def _bands(reader: FeatureReader, index: int) -> Iterator[tuple[slice, Features]]:
+    """Rows of a slice, few enough to hold, and their features, shape (features, pixels)."""
+    rows, columns = reader.slices.shape
+    height = max(1, _PIXELS_AT_ONCE // columns)
+    for start in range(0, rows, height):
+        band = slice(start, min(start + height, rows))
+        features = reader.rows(index, band)
+        yield band, features.reshape(len(features), -1)
 
 
 def _to_arrays(classifier: RandomForestClassifier) -> Arrays:

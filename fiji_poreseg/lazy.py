@@ -10,8 +10,8 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
-LARGE_BYTES = 10**9
-"""Images beyond this are not held in memory where there is another way."""
+LARGE_BYTES = 2**28
+"""Files and results beyond this are not held in memory where there is another way."""
 
 
 def lazy_planes(

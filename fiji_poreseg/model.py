@@ -89,8 +89,35 @@ class Model(Protocol):
         Pixels without data are NaN.
         """
 
+    def predict_labels(
+        self, stack: xr.DataArray, indices: Sequence[int]
+    ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+        """Yield (index, labels), uint8, shape (y, x), slice by slice; 0 without data.
+
+        The same as `likeliest` makes of what `predict` yields, perhaps sooner.
+        """
+
     def save(self, path: str | Path) -> None:
         """Write the model to a `.poreseg` file."""
+
+
+def likeliest(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """The likeliest class of each pixel.
+
+    Parameters
+    ----------
+    probabilities
+        Shape (classes, y, x); NaN where there is no data.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, shape (y, x): 1 for the first class, and so on; of equal ones the first. 0 where
+        there is no data.
+    """
+    found: npt.NDArray[np.uint8] = (probabilities.argmax(axis=0) + 1).astype(np.uint8)
+    found[np.isnan(probabilities[0])] = 0
+    return found
 
 
 _readers: dict[str, Callable[[Card, Mapping[str, Any], Arrays], Model]] = {}

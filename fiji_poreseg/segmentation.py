@@ -1,20 +1,25 @@
-"""A model applied to a stack: the likeliest class of each voxel, and its probability."""
+"""A model applied to a stack: the likeliest class of each voxel, and how sure that is."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from fiji_poreseg import files
 from fiji_poreseg.lazy import LARGE_BYTES, lazy_planes
-from fiji_poreseg.model import Model
+from fiji_poreseg.model import Model, likeliest
 from fiji_poreseg.progress import track
 from fiji_poreseg.stack import SOLID, make_labels
+
+Planes: TypeAlias = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -29,15 +34,34 @@ class Segmentation:
     probability
         float32: P(solid), dims ``("z", "y", "x")``; for more than two classes dims
         ``("class", "z", "y", "x")``. NaN where the segmentation is 0.
+    uncertainty
+        float32, dims ``("z", "y", "x")``: 1 less the margin by which the likeliest class leads,
+        so 0 where the model is sure and 1 on a tie. NaN where the segmentation is 0.
+    made
+        Which of the three are made. What is not is lazy (dask), and computed slice by slice when
+        asked for: an uncertainty without a file from the probability; a probability without a
+        file, where it would take more than 256 MB, by the model, which takes its time.
 
-    An image of more than 1 GB of which only some slices were asked for is lazy (dask).
+    What is made is lazy, too, where it takes more than 256 MB: it is read from the file that it
+    was written to. A segmentation without a file is held in memory whatever it takes. Slices
+    that were not asked for take none.
     """
 
     segmentation: xr.DataArray
     probability: xr.DataArray
+    uncertainty: xr.DataArray
+    made: tuple[str, ...]
 
 
-def apply(model: Model, stack: xr.DataArray, indices: Sequence[int]) -> Segmentation:
+def apply(
+    model: Model,
+    stack: xr.DataArray,
+    indices: Sequence[int],
+    *,
+    output: Path | None = None,
+    probability: Path | None = None,
+    uncertainty: Path | None = None,
+) -> Segmentation:
     """Segment some slices of a stack.
 
     Parameters
@@ -48,63 +72,164 @@ def apply(model: Model, stack: xr.DataArray, indices: Sequence[int]) -> Segmenta
         A checked stack.
     indices
         0-based slices.
+    output, probability, uncertainty
+        TIFFs to write the answer's three images to, slice by slice as they are made. Files that
+        exist are replaced when all are whole, and none of them on an error.
+
+    Raises
+    ------
+    ParameterError
+        If the model does not fit the stack, or a file cannot be written.
     """
     classes = model.card.classes
     several = len(classes) > 2
     shape = tuple(stack.sizes[axis] for axis in ("z", "y", "x"))
-    found = _Slices(shape, np.uint8, 0, len(indices))
     # Slices first, also in memory: that is how they come, and how they are written.
     layout = (shape[0], len(classes), *shape[1:]) if several else shape
-    kept = _Slices(layout, np.float32, np.nan, len(indices))
-    predicted = track(model.predict(stack, indices), "Segmenting", len(indices))
-    for index, probabilities in predicted:
-        likeliest = probabilities.argmax(axis=0) + 1
-        found.made[index] = np.where(np.isnan(probabilities[0]), 0, likeliest).astype(np.uint8)
-        # A copy: the view would keep the probability of the pore as well.
-        kept.made[index] = probabilities if several else probabilities[SOLID - 1].copy()
+
+    def shown(probabilities: npt.NDArray[np.float32]) -> Planes:
+        return probabilities if several else probabilities[SOLID - 1]
+
+    def predicted(index: int, *channel: int) -> Planes:
+        ((_, probabilities),) = model.predict(stack, [index])
+        return np.asarray(shown(probabilities)[channel])
+
+    def doubted(index: int) -> Planes:
+        return _uncertainty(likely.read(index))
+
+    found = _Image(shape, np.uint8, 0, indices, output)
+    likely = _Image(layout, np.float32, np.nan, indices, probability, predicted)
+    doubtful = _Image(shape, np.float32, np.nan, indices, uncertainty, doubted, eager=False)
     segmentation = make_labels(
-        found.whole(), stack, name=f"{stack.name}-segmentation", classes=classes
+        found.values(), stack, name=f"{stack.name}-segmentation", classes=classes
     )
-    calibration = {key: value for key, value in segmentation.attrs.items() if key != "classes"}
-    values = kept.whole()
-    probability = xr.DataArray(
-        values.swapaxes(0, 1) if several else values,
-        dims=("class", *segmentation.dims) if several else segmentation.dims,
-        coords={**segmentation.coords, **({"class": list(classes)} if several else {})},
-        name=f"{stack.name}-probability",
-        attrs={**calibration, "display_range": (0.0, 1.0)},
+    answer = Segmentation(
+        segmentation,
+        _like(segmentation, likely.values(), f"{stack.name}-probability"),
+        _like(segmentation, doubtful.values(), f"{stack.name}-uncertainty"),
+        made=("segmentation",)
+        + ("probability",) * likely.is_made
+        + ("uncertainty",) * doubtful.is_made,
     )
-    return Segmentation(segmentation, probability)
+    # Each file is whole when the block ends; only then is the first put in its place.
+    with (
+        found.writing(answer.segmentation, "output"),
+        likely.writing(answer.probability, "probability"),
+        doubtful.writing(answer.uncertainty, "uncertainty"),
+    ):
+        if answer.made == ("segmentation",):
+            labelled = model.predict_labels(stack, indices)
+            for index, labels in track(labelled, "Segmenting", len(indices)):
+                found.take(index, labels)
+        else:
+            predictions = model.predict(stack, indices)
+            for index, probabilities in track(predictions, "Segmenting", len(indices)):
+                found.take(index, likeliest(probabilities))
+                planes = shown(probabilities)
+                likely.take(index, planes)
+                if doubtful.is_made:
+                    doubtful.take(index, _uncertainty(planes))
+    return answer
 
 
-class _Slices:
-    """An image of which slices are made; `made` takes them by their index.
+def _like(segmentation: xr.DataArray, values: Any, name: str) -> xr.DataArray:
+    """A probability or an uncertainty, values slices first, on the voxels of a segmentation."""
+    attrs = dict(segmentation.attrs)
+    classes = attrs.pop("classes")
+    made = xr.DataArray(
+        values if values.ndim == 3 else values.swapaxes(0, 1),
+        dims=segmentation.dims if values.ndim == 3 else ("class", *segmentation.dims),
+        coords=segmentation.coords,
+        name=name,
+        attrs={**attrs, "display_range": (0.0, 1.0)},
+    )
+    return made if values.ndim == 3 else made.assign_coords({"class": list(classes)})
+
+
+def _uncertainty(shown: Planes) -> Planes:
+    """1 less the margin of the likeliest class, from P(solid), (y, x), or all, (class, y, x)."""
+    if shown.ndim == 2:
+        return np.asarray(1 - abs(2 * shown - 1))
+    second, first = np.partition(shown, -2, axis=0)[-2:]
+    return np.asarray(1 - (first - second))
+
+
+class _Image:
+    """An image whose slices are made one by one: in memory, in a file, or when asked for.
 
     Parameters
     ----------
     shape
         Shape of the whole, slices first.
     dtype, fill
-        Data type, and the value of the slices that are not made.
-    count
-        How many will be made.
+        Data type, and the value of the slices that are not to be made.
+    indices
+        Slices to be made.
+    path
+        File to write them to.
+    compute
+        Makes a slice, or a channel of it, by its indices when it is asked for. Without it, the
+        image is made in any case.
+    eager
+        Whether an image without a file is made where it is not large.
     """
 
-    made: Any
-
     def __init__(
-        self, shape: tuple[int, ...], dtype: npt.DTypeLike, fill: float, count: int
+        self,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike,
+        fill: float,
+        indices: Sequence[int],
+        path: Path | None,
+        compute: Callable[..., Planes] | None = None,
+        *,
+        eager: bool = True,
     ) -> None:
         self._shape, self._dtype, self._fill = shape, np.dtype(dtype), fill
-        self._sparse = count < shape[0] and math.prod(shape) * self._dtype.itemsize > LARGE_BYTES
-        self.made = {} if self._sparse else np.full(shape, fill, dtype)
+        self._indices, self._path, self._read = frozenset(indices), path, compute
+        self._writer: files.SliceWriter | None = None
+        whole = math.prod(shape) * self._dtype.itemsize
+        is_large = whole * len(indices) > LARGE_BYTES * shape[0]
+        self.is_made = path is not None or compute is None or (eager and not is_large)
+        self._held: Any = None
+        if self.is_made and (path is None or not is_large):
+            is_sparse = len(indices) < shape[0] and whole > LARGE_BYTES
+            self._held = {} if is_sparse else np.full(shape, fill, dtype)
 
-    def whole(self) -> Any:
-        """The image, lazy if it is large and not all of it was made."""
-        return lazy_planes(self._plane, self._shape, self._dtype) if self._sparse else self.made
+    def values(self) -> Any:
+        """The image, slices first; lazy where it is not held as one array."""
+        if isinstance(self._held, np.ndarray):
+            return self._held
+        return lazy_planes(self.read, self._shape, self._dtype)
 
-    def _plane(self, index: int, *channel: int) -> npt.NDArray[Any]:
-        if index in self.made:
-            plane: npt.NDArray[Any] = self.made[index][channel]
-            return plane
-        return np.full(self._shape[-2:], self._fill, self._dtype)
+    @contextmanager
+    def writing(self, described: xr.DataArray, parameter: str) -> Iterator[None]:
+        """Write what is taken inside the block to the file, if there is one."""
+        if self._path is None:
+            yield
+            return
+        with files.writing(self._path, described, parameter=parameter) as self._writer:
+            for index in range(self._shape[0]):
+                if index not in self._indices:
+                    self._writer[index] = self.read(index)
+            yield
+        if self._held is None:
+            self._read = self._writer.reader()
+
+    def take(self, index: int, planes: Planes) -> None:
+        """Keep a slice that was made."""
+        if self._held is not None:
+            # A copy: a view would keep all that it is a part of.
+            self._held[index] = planes.copy()
+        if self._writer is not None:
+            self._writer[index] = planes
+
+    def read(self, index: int, *channel: int) -> Planes:
+        """Answer with a slice, or a channel of it."""
+        if index not in self._indices:
+            rest = self._shape[1 + len(channel) :]
+            return np.full(rest, self._fill, self._dtype)
+        if self._held is not None:
+            return np.asarray(self._held[index][channel])
+        assert self._read is not None  # nothing is asked for before it is there
+        return self._read(index, *channel)

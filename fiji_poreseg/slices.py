@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import Future
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -60,7 +61,7 @@ class SliceReader:
         self._percentiles = percentiles
         self.stack = stack if "c" in stack.dims else stack.expand_dims("c")
         self._remember = remember
-        self._kept: OrderedDict[int, Slice] = OrderedDict()
+        self._kept: OrderedDict[int, Future[Slice]] = OrderedDict()
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -78,15 +79,19 @@ class SliceReader:
 
     def __getitem__(self, index: int) -> Slice:
         with self._lock:
-            if index in self._kept:
-                self._kept.move_to_end(index)
-                return self._kept[index]
-        made = self._read(index)
-        with self._lock:
-            self._kept[index] = made
+            asked_first = index not in self._kept
+            slot = self._kept.setdefault(index, Future())
+            self._kept.move_to_end(index)
             while len(self._kept) > self._remember:
                 self._kept.popitem(last=False)
-        return made
+        if asked_first:  # another thread that asks meanwhile waits for this one's answer
+            try:
+                slot.set_result(self._read(index))
+            except BaseException as error:
+                with self._lock:
+                    self._kept.pop(index, None)
+                slot.set_exception(error)
+        return slot.result()
 
     def _read(self, index: int) -> Slice:
         raw = np.asarray(self.stack.data[:, index])
@@ -123,11 +128,17 @@ def voxel_offsets(offsets_nm: Sequence[float], stack: xr.DataArray, milling: str
     milling
         ``"forward"`` where a larger index lies deeper, else ``"reverse"``.
     """
+    exact = depth_offsets(offsets_nm, stack, milling)
+    return [int(np.sign(offset) * np.floor(abs(offset) + 0.5)) for offset in exact]
+
+
+def depth_offsets(offsets_nm: Sequence[float], stack: xr.DataArray, milling: str) -> list[float]:
+    """The same as `voxel_offsets`, but not rounded: 1.5 lies between the next two slices."""
     direction = 1 if milling == "forward" else -1
     slices = np.abs(offsets_nm) / spacing_nm(stack)[0]
     # On coarser slices a near neighbour is the next slice, not the slice itself.
-    away = np.maximum(1, np.floor(slices + 0.5))
-    return [int(offset) for offset in direction * np.sign(offsets_nm) * away]
+    away = np.maximum(1, np.round(slices, 3))
+    return [float(offset) for offset in direction * np.sign(offsets_nm) * away]
 
 
 def training_advice(milling: str) -> str:

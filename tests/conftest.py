@@ -57,6 +57,15 @@ def ij():
     engine.close()
 
 
+@pytest.fixture
+def file_size_limit():
+    """A function that lets files grow up to so many bytes only, like a disk that is full."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 @pytest.fixture(scope="session")
 def traced():
     """A function that calls another, and answers with its result and the bytes it took at most.

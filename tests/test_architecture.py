@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "fiji_poreseg"
 RANKS = [
     {"errors", "progress", "colours", "lazy"},
     {"stack"},
-    {"files", "blocks", "slices", "phantoms"},
+    {"filter_loops"},
+    {"files", "blocks", "slices", "phantoms", "filters"},
     {"model", "features", "rois"},
     {"forest", "resunet", "segmentation", "selection", "correction", "evaluation", "measurement"}
     | {"figures"},

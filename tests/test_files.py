@@ -319,6 +319,46 @@ def test_a_stack_may_replace_the_file_it_is_read_from(tmp_path, monkeypatch):
     np.testing.assert_array_equal(files.read(tmp_path / "s.tif"), values() + 1)
 
 
+def test_a_large_file_that_is_cut_off_while_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LARGE_BYTES", 100)
+    files.write(tmp_path / "s.tif", make_stack(values("uint16", (5, 70, 200)), SPACING))
+    lazy = files.read(tmp_path / "s.tif")
+    os.truncate(tmp_path / "s.tif", 90_000)
+    np.testing.assert_array_equal(lazy[1], values("uint16", (5, 70, 200))[1])
+    with pytest.raises(OSError, match=r"s\.tif was cut off while it was being read"):
+        lazy[4].compute()
+
+
+def test_slices_are_written_in_any_order_and_read_back(tmp_path):
+    stack = make_stack(values("float32", (2, 5, 7, 3)), SPACING, attrs={"display_range": (0, 9)})
+    lazy = stack.chunk(z=1)
+    files.write(tmp_path / "whole.tif", lazy)
+    with files.writing(tmp_path / "s.tif", lazy) as slices:
+        for index in (3, 0, 4, 2, 1):
+            slices[index] = stack[:, index].to_numpy()
+        assert [path.name for path in tmp_path.glob("s.tif")] == []
+    assert (tmp_path / "s.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+    read = slices.reader()
+    np.testing.assert_array_equal(read(2), stack[:, 2])
+    np.testing.assert_array_equal(read(2, 1), stack[1, 2])
+
+
+def test_the_file_that_finds_no_space_is_named(tmp_path, file_size_limit):
+    stack = make_stack(values(shape=(5, 70, 200)), SPACING)
+
+    def write_both():
+        with (
+            files.writing(tmp_path / "s.tif", stack) as slices,
+            files.writing(tmp_path / "p.tif", stack, parameter="probability"),
+        ):
+            file_size_limit(10_000)
+            slices[4] = stack[4].to_numpy()
+
+    with pytest.raises(ParameterError, match=r"`output` must lie in .* has space"):
+        write_both()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_is_told_in_words(tmp_path):
     with (
         pytest.raises(ParameterError, match=r"`json` must lie in a folder.*No space.*free some"),

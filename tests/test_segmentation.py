@@ -1,49 +1,196 @@
-"""A model applied: what is large and asked for in part stays lazy, and is the same."""
-
-from types import SimpleNamespace
+"""A model applied: what is large is written and read slice by slice, and is the same."""
 
 import dask.array as da
 import numpy as np
 import pytest
 
-from fiji_poreseg import files, segmentation
-from fiji_poreseg.stack import make_stack
+import fiji_poreseg as fp
+from fiji_poreseg import segmentation
+from fiji_poreseg.errors import Canceled
+from fiji_poreseg.forest import ForestModel
+from fiji_poreseg.progress import reporting
 
-STACK = make_stack(np.zeros((6, 4, 5), np.uint8), (20, 10, 10), slice_labels="abcdef")
-
-
-class Model:
-    """Says of each slice that its likeliest class is that of its index, but for one pixel."""
-
-    def __init__(self, classes):
-        self.card = SimpleNamespace(classes=classes)
-
-    def predict(self, stack, indices):
-        for index in indices:
-            values = np.full((len(self.card.classes), *stack.shape[-2:]), 0.1, np.float32)
-            values[index % len(self.card.classes)] = 0.8
-            values[:, 0, 0] = np.nan
-            yield index, values
+IMAGES = ("segmentation", "probability", "uncertainty")
 
 
-@pytest.mark.parametrize("classes", [("pore", "solid"), ("pore", "solid", "metal")])
-def test_a_large_result_of_some_slices_is_lazy_and_the_same(tmp_path, monkeypatch, classes):
-    small = segmentation.apply(Model(classes), STACK, (1, 4))
-    assert isinstance(small.segmentation.data, np.ndarray)
-    monkeypatch.setattr(segmentation, "LARGE_BYTES", 100)
-    large = segmentation.apply(Model(classes), STACK, (1, 4))
-    assert isinstance(large.segmentation.data, da.Array)
+@pytest.fixture(scope="module")
+def small():
+    """12 slices of 32 x 48 voxels, with a border without data, and its truth of three classes."""
+    made = fp.phantom(slices=12, size=48, feature_size_nm=150, attenuation_nm=150)
+    stack = made.stack[:, :32].assign_coords(slice_label=("z", list("abcdefghijkl")))
+    stack = stack.assign_attrs(nodata=0)
+    stack[:, :3] = 0
+    truth = made.truth[:, :32].copy()
+    truth[:, -9:] = 3
+    return stack, truth
+
+
+@pytest.fixture(scope="module", params=[("pore", "solid"), ("pore", "solid", "metal")], ids=len)
+def forest(request, small):
+    """A small forest of two or of three classes."""
+    stack, truth = small
+    labels = truth if len(request.param) == 3 else truth.where(truth < 3, 0)
+    return fp.train_forest(stack, labels, indices=(0, 6), trees=5, classes=request.param, nodata=0)
+
+
+def paths(folder):
+    """Arguments for `segment`: where to write each image."""
+    return {name: folder / f"{name}.tif" for name in ("output", "probability", "uncertainty")}
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("indices", [None, (1, 4, 11)])
+def test_a_large_result_goes_to_files_and_is_the_same(
+    tmp_path, monkeypatch, small, forest, indices
+):
+    (tmp_path / "eager").mkdir()
+    (tmp_path / "large").mkdir()
+    given = {"model": forest, "indices": indices, "nodata": 0}
+    eager = fp.segment(small[0], **given, **paths(tmp_path / "eager"))
+    monkeypatch.setattr(segmentation, "LARGE_BYTES", 1000)
+    large = fp.segment(small[0], **given, **paths(tmp_path / "large"))
+    assert eager.made == large.made == IMAGES
+    for name in IMAGES:
+        assert isinstance(getattr(eager, name).data, np.ndarray)
+        assert isinstance(getattr(large, name).data, da.Array)
+        assert getattr(large, name).identical(getattr(eager, name))
+    assert contents(tmp_path / "large") == contents(tmp_path / "eager")
+    for name, path in zip(IMAGES, paths(tmp_path / "large").values(), strict=True):
+        np.testing.assert_array_equal(fp.read(path), getattr(eager, name))
+        # What was answered stays although another takes the file's place.
+        fp.write(path, eager.segmentation[::-1])
+        assert getattr(large, name).identical(getattr(eager, name))
+
+
+def test_a_large_probability_without_a_file_is_computed_when_asked_for(monkeypatch, small, forest):
+    eager = fp.segment(small[0], model=forest, nodata=0)
+    assert eager.made == IMAGES[:2]
+    monkeypatch.setattr(segmentation, "LARGE_BYTES", 1000)
+    asked = []
+
+    def predict(model, stack, indices):
+        asked.extend(indices)
+        return original(model, stack, indices)
+
+    original = ForestModel.predict
+    monkeypatch.setattr(ForestModel, "predict", predict)
+    large = fp.segment(small[0], model=forest, nodata=0)
+    assert large.made == ("segmentation",)
+    assert isinstance(large.segmentation.data, np.ndarray)
+    asked.clear()
+    np.testing.assert_array_equal(
+        large.probability.isel(z=7).to_numpy(), eager.probability.isel(z=7)
+    )
+    assert set(asked) == {7}
+    for name in IMAGES:
+        assert getattr(large, name).identical(getattr(eager, name))
+
+
+def test_some_slices_of_a_large_stack_are_held_without_the_others(monkeypatch, small, forest):
+    eager = fp.segment(small[0], model=forest, indices=(1, 4), nodata=0)
+    monkeypatch.setattr(segmentation, "LARGE_BYTES", eager.probability.nbytes // 6)
+    large = fp.segment(small[0], model=forest, indices=(1, 4), nodata=0)
     assert isinstance(large.probability.data, da.Array)
-    assert large.segmentation.identical(small.segmentation)
-    assert large.probability.identical(small.probability)
-    assert small.segmentation[:, 1, 1].to_numpy().tolist() == [0, 2, 0, 0, 4 % len(classes) + 1, 0]
-    assert small.segmentation[1, 0, 0] == 0
-    files.write(tmp_path / "s.tif", large.segmentation)
-    np.testing.assert_array_equal(files.read(tmp_path / "s.tif"), small.segmentation)
+    assert large.made == ("segmentation", "probability")
+    for name in IMAGES:
+        assert getattr(large, name).identical(getattr(eager, name))
+    assert np.flatnonzero(large.segmentation.any(("y", "x"))).tolist() == [1, 4]
 
 
-def test_a_large_result_of_every_slice_is_not_lazy(monkeypatch):
-    monkeypatch.setattr(segmentation, "LARGE_BYTES", 100)
-    made = segmentation.apply(Model(("pore", "solid")), STACK, range(6))
-    assert isinstance(made.segmentation.data, np.ndarray)
-    assert made.segmentation[:, 1, 1].to_numpy().tolist() == [1, 2, 1, 2, 1, 2]
+def test_labels_are_the_likeliest_and_the_uncertainty_is_what_the_margin_lacks(small, forest):
+    stack = small[0]
+    made = fp.segment(stack, model=forest, nodata=0)
+    labels = dict(forest.predict_labels(stack, range(12)))
+    for index, probabilities in forest.predict(stack, range(12)):
+        found = made.segmentation[index].to_numpy()
+        np.testing.assert_array_equal(labels[index], found)
+        valid = found > 0
+        assert not valid[:3].any()
+        assert valid[3:].all()
+        np.testing.assert_array_equal(found[valid] - 1, probabilities.argmax(axis=0)[valid])
+        doubt = made.uncertainty[index].to_numpy()
+        ordered = np.sort(probabilities, axis=0)
+        np.testing.assert_allclose(doubt, 1 - (ordered[-1] - ordered[-2]), atol=1e-6)
+        np.testing.assert_array_equal(np.isnan(doubt), ~valid)
+    doubts = made.uncertainty.to_numpy()
+    assert doubts.dtype == np.float32
+    assert np.nanmin(doubts) == 0
+    assert 0.9 < np.nanmax(doubts) <= 1
+
+
+class CancelAt:
+    """A user who presses Esc while the slice of that number is made."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def update(self, description, done, total):
+        if description == "Segmenting" and done == self.number:
+            raise Canceled
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_cancelled_command_leaves_the_files_as_they_were(
+    tmp_path, monkeypatch, small, forest, large
+):
+    if large:
+        monkeypatch.setattr(segmentation, "LARGE_BYTES", 1000)
+    (tmp_path / "output.tif").write_bytes(b"a result of yesterday")
+    (tmp_path / "uncertainty.tif").write_bytes(b"another one")
+    before = contents(tmp_path)
+    with reporting(CancelAt(5)), pytest.raises(Canceled):
+        fp.segment(small[0], model=forest, nodata=0, **paths(tmp_path))
+    assert contents(tmp_path) == before
+
+
+def test_one_output_that_cannot_be_written_leaves_all_as_they_were(
+    tmp_path, small, forest, file_size_limit
+):
+    (tmp_path / "output.tif").write_bytes(b"a result of yesterday")
+    before = contents(tmp_path)
+    # The segmentation fits, the probability does not.
+    file_size_limit(3 * small[0].nbytes)
+    with pytest.raises(fp.ParameterError, match="`probability` must lie in a folder"):
+        fp.segment(small[0], model=forest, nodata=0, **paths(tmp_path))
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_macro_sees_what_it_asked_for_and_the_segmentation_in_front(
+    ij, tmp_path, monkeypatch, small, forest, large
+):
+    if large:
+        monkeypatch.setattr(segmentation, "LARGE_BYTES", 1000)
+    expected = fp.segment(small[0], model=forest)
+    fp.write(tmp_path / "stack.tif", small[0])
+    forest.save(tmp_path / "forest.poreseg")
+    value = ij.run_macro(
+        """
+        folder = getArgument();
+        open(folder + "/stack.tif");
+        run("PoreSeg Segment", "model=[" + folder + "/forest.poreseg] nodata=0");
+        seen = "" + String.join(getList("image.titles")) + ";" + getTitle() + ";";
+        close("stack-*");
+        selectImage("stack.tif");
+        run("PoreSeg Segment", "model=[" + folder + "/forest.poreseg] nodata=0"
+            + " output=[" + folder + "/s.tif] probability=[" + folder + "/p.tif]"
+            + " uncertainty=[" + folder + "/u.tif]");
+        seen = seen + String.join(getList("image.titles")) + ";" + getTitle();
+        seen = seen + ";" + is("Virtual Stack");
+        selectImage("stack-uncertainty");
+        setSlice(8);
+        return "" + seen + ";" + is("Virtual Stack") + ";" + d2s(getPixel(20, 10), 7);
+        """,
+        str(tmp_path),
+    )
+    first, front, second, front_again, virtual, *uncertainty = value.split(";")
+    opened = ["stack.tif", "stack-probability", "stack-segmentation"]
+    assert first.split(", ") == (["stack.tif", "stack-segmentation"] if large else opened)
+    assert second.split(", ") == [opened[0], "stack-uncertainty", *opened[1:]]
+    assert front == front_again == "stack-segmentation"
+    assert virtual == uncertainty[0] == str(int(large))
+    assert float(uncertainty[1]) == pytest.approx(float(expected.uncertainty[7, 10, 20]), abs=1e-6)
+    np.testing.assert_array_equal(fp.read(tmp_path / "u.tif"), expected.uncertainty)

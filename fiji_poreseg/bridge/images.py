@@ -12,10 +12,9 @@ import xarray as xr
 from fiji_poreseg.bridge import dataset, imglib2, metadata
 from fiji_poreseg.bridge.imglib2 import to_imglib2
 from fiji_poreseg.bridge.jvm import jclass
-from fiji_poreseg.bridge.pixels import for_each, from_java, kind_of, to_java
+from fiji_poreseg.bridge.pixels import LARGE_BYTES, for_each, from_java, kind_of, to_java
 from fiji_poreseg.bridge.virtual import lazy_values, virtual_stack
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.lazy import LARGE_BYTES
 from fiji_poreseg.stack import register_converter, to_dataarray
 
 __all__ = ["to_imageplus", "to_imglib2", "to_xarray"]

@@ -19,6 +19,7 @@ import xarray as xr
 from fiji_poreseg.bridge.jvm import jclass
 from fiji_poreseg.bridge.pixels import (
     KINDS,
+    LARGE_BYTES,
     borrowed_buffer,
     for_each,
     from_java,
@@ -27,7 +28,7 @@ from fiji_poreseg.bridge.pixels import (
     shared_buffer,
 )
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.lazy import LARGE_BYTES, lazy_planes
+from fiji_poreseg.lazy import lazy_planes
 from fiji_poreseg.stack import make_stack
 
 # A buffer of Java counts its bytes in 31 bits.

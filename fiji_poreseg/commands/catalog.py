@@ -432,6 +432,15 @@ def segment(
             suffix=".tif",
         ),
     ] = None,
+    uncertainty: Annotated[
+        Path | None,
+        Param(
+            "TIFF to write the uncertainty to, 0 where the model is sure and 1 on a tie",
+            role=Role.OUTPUT,
+            metavar="U",
+            suffix=".tif",
+        ),
+    ] = None,
     indices: Indices = None,
     voxel_size_nm: VoxelSize = None,
     nodata: NoData = None,
@@ -444,8 +453,9 @@ def segment(
         Stack, dims ``("z", "y", "x")`` or ``("c", "z", "y", "x")``.
     model
         A `.poreseg` file, or what `train_forest` or `train_resunet` answered with.
-    output, probability
-        TIFFs to write.
+    output, probability, uncertainty
+        TIFFs to write, slice by slice: what takes more than 256 MB is not held in memory. They
+        are there when all are whole; on an error or a cancellation, none is.
     indices
         Slices to segment; all by default. The others are 0 in the segmentation.
     voxel_size_nm
@@ -456,12 +466,12 @@ def segment(
     Returns
     -------
     Segmentation
-        `segmentation` (uint8) and `probability` (float32).
+        `segmentation` (uint8), `probability` (float32) and `uncertainty` (float32).
 
     Raises
     ------
     ParameterError
-        If the model cannot be read or does not fit the stack.
+        If the model cannot be read or does not fit the stack, or a file cannot be written.
 
     Warns
     -----
@@ -469,15 +479,17 @@ def segment(
         If the voxel size is far from the one trained on, or the stack looks milled the other
         way.
     """
-    checks.check_images(output=output, probability=probability)
+    checks.check_images(output=output, probability=probability, uncertainty=uncertainty)
     loaded = load(model)
     stack = as_stack(image, voxel_size_nm=voxel_size_nm, nodata=nodata)
-    made = segmentation.apply(loaded, stack, checks.all_or(indices, stack))
-    if output is not None:
-        files.write(output, made.segmentation)
-    if probability is not None:
-        files.write(probability, made.probability)
-    return made
+    return segmentation.apply(
+        loaded,
+        stack,
+        checks.all_or(indices, stack),
+        output=output,
+        probability=probability,
+        uncertainty=uncertainty,
+    )
 
 
 def load(model: ModelLike) -> Model:

@@ -63,9 +63,10 @@ def indices(chosen: tuple[int, ...]) -> Presentation:
 
 
 def segmentation(made: Segmentation) -> Presentation:
-    """Both images, the segmentation in front."""
+    """The images that are made, the segmentation in front."""
+    images = {name: getattr(made, name) for name in reversed(made.made)}
     return Presentation(
-        images={"probability": made.probability, "segmentation": made.segmentation},
+        images=images,
         lines=[f"{made.segmentation.name}: {_shape(made.segmentation)} voxels"],
     )
 

@@ -75,6 +75,26 @@ class ResUNetModel:
         model.check_fits(self.card, stack)
         yield from predict(self, stack, indices)
 
+    def predict_labels(
+        self, stack: xr.DataArray, indices: Sequence[int]
+    ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+        """Yield (index, labels) slice by slice, in order.
+
+        Parameters
+        ----------
+        stack
+            A checked stack.
+        indices
+            0-based slices.
+
+        Yields
+        ------
+        tuple
+            The index and uint8 labels of shape (y, x), the likeliest class; 0 without data.
+        """
+        for index, probabilities in self.predict(stack, indices):
+            yield index, model.likeliest(probabilities)
+
     def save(self, path: str | Path) -> None:
         """Write the model to a `.poreseg` file."""
         settings = {

@@ -1,0 +1,299 @@
+"""The forest beside scikit-image's trainable segmentation: how fast, how large, how right.
+
+    python benchmarks/forest.py speed                  512 x 512 x 16, 2 minutes
+    python benchmarks/forest.py speed --size 1024      how it grows
+    python benchmarks/forest.py accuracy               600 x 256 x 256, 40 minutes
+    python benchmarks/forest.py accuracy --slices 200 --size 128       5 minutes
+
+`speed`, like for like: one forest of 100 trees and one matrix of our features, walked by
+scikit-learn's `predict_proba` and by ours, both with two threads. Tool for tool: a stack through
+`multiscale_basic_features`, scikit-learn's trees and `predict_segmenter`, and through `segment`,
+each trained on the same pixels by a forest of 100 trees, each in a process of its own.
+`accuracy`: on all slices but those trained on, with the labels of distributed slices, and with
+scribbles alone. The forest of scikit-image is that of its example, but for 100 trees.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from fiji_poreseg.trees import Walk
+from skimage.feature import multiscale_basic_features
+from skimage.future import fit_segmenter, predict_segmenter
+from sklearn.ensemble import RandomForestClassifier
+
+import fiji_poreseg as fp
+from fiji_poreseg.features import FeatureReader
+
+THREADS = 2
+TENTHS = 10
+SCRIBBLED_SLICES, SCRIBBLED_SHARE = 5, 0.005
+
+
+def their_forest(
+    stack: xr.DataArray, labels: xr.DataArray, share: float | None
+) -> RandomForestClassifier:
+    """A forest over scikit-image's features, each tree from a `share` of the labelled pixels."""
+    classes, features = [], []
+    for index in np.flatnonzero(labels.any(("y", "x"))):
+        plane = labels.to_numpy()[index]
+        classes.append(plane[plane > 0])
+        features.append(multiscale_basic_features(stack.to_numpy()[index])[plane > 0])
+    forest = RandomForestClassifier(
+        100, n_jobs=THREADS, max_depth=10, max_samples=share, random_state=0
+    )
+    return fit_segmenter(np.concatenate(classes), np.concatenate(features), forest)
+
+
+def their_labels(plane: np.ndarray, forest: RandomForestClassifier) -> np.ndarray:
+    """Labels of a slice."""
+    return predict_segmenter(multiscale_basic_features(plane), forest)
+
+
+# Speed
+
+
+def like_for_like(size: int) -> list[str]:
+    """Walk one forest over one slice's features, both ways."""
+    made = fp.phantom(slices=24, size=size, seed=0)
+    model = fp.train_forest(made.stack, made.truth, indices=[2, 12, 20])
+    features = FeatureReader(made.stack, model.bank, "forward").plane(8)
+    columns = features.reshape(len(features), -1)
+    rows = np.ascontiguousarray(columns.T)
+    forest = model.classifier
+    walk, compiling = timed(lambda: warmed(Walk(forest), columns))
+    forest.set_params(n_jobs=THREADS)
+    theirs, base = timed(lambda: forest.predict_proba(rows), repeats=3)
+    forest.set_params(n_jobs=1)
+    probabilities, soft = timed(lambda: np.hstack(halves(walk.probabilities, columns)), repeats=3)
+    labels, hard = timed(lambda: np.hstack(halves(walk.labels, columns)), repeats=3)
+    difference = float(np.abs(probabilities.T - theirs).max())
+    unequal = int(np.count_nonzero(labels != theirs.argmax(axis=1)))
+    rate = columns.shape[1] / 1e6
+    return [
+        f"100 trees, {len(columns)} features, {rate:.2f} Mpx, {THREADS} threads; "
+        f"compiled in {compiling:.1f} s",
+        "",
+        "| way | s | Mpx/s | ratio | difference |",
+        "|---|---|---|---|---|",
+        f"| scikit-learn predict_proba | {base:.2f} | {rate / base:.2f} | 1.00 | |",
+        f"| ours, probabilities | {soft:.2f} | {rate / soft:.2f} | {base / soft:.2f} "
+        f"| at most {difference:.1g} |",
+        f"| ours, labels | {hard:.2f} | {rate / hard:.2f} | {base / hard:.2f} | {unequal} labels |",
+    ]
+
+
+def warmed(walk: Walk, columns: np.ndarray) -> Walk:
+    """A walk that is compiled."""
+    walk.labels(columns[:, :64])
+    walk.probabilities(columns[:, :64])
+    return walk
+
+
+def halves(work: Callable[[np.ndarray], np.ndarray], columns: np.ndarray) -> list[np.ndarray]:
+    """Some work on two halves of the pixels at once."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        parts = np.array_split(columns, THREADS, axis=1)
+        return list(pool.map(work, map(np.ascontiguousarray, parts)))
+
+
+def timed(work: Callable[[], Any], repeats: int = 1) -> tuple[Any, float]:
+    """What some work answers, and the seconds of the fastest of its runs."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        answer = work()
+        seconds.append(time.perf_counter() - start)
+    return answer, min(seconds)
+
+
+class Run(NamedTuple):
+    """What a tool did with a stack."""
+
+    training: float
+    compiling: float
+    predicting: float
+    peak: int
+    accuracy: float
+    dice: float
+
+
+def tool_for_tool(slices: int, size: int) -> list[str]:
+    """A stack through both tools, each in a process of its own."""
+    lines = [
+        f"{slices} x {size} x {size}, trained on 20,000 labelled pixels of 5 slices",
+        "",
+        "| tool | train s | compile s | segment s | Mpx/s | peak MB | accuracy | Dice |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    rates = []
+    for name, tool in (("scikit-image", scikit_image), ("fiji-poreseg", ours)):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            run = pool.submit(tool, slices, size).result()
+        rates.append(slices * size**2 / 1e6 / run.predicting)
+        lines.append(
+            f"| {name} | {run.training:.1f} | {run.compiling:.1f} | {run.predicting:.1f} "
+            f"| {rates[-1]:.2f} | {run.peak / 1e6:.0f} | {run.accuracy:.3f} | {run.dice:.3f} |"
+        )
+    return [*lines, "", f"fiji-poreseg segments {rates[1] / rates[0]:.2f} times as many pixels a s"]
+
+
+def task(slices: int, size: int) -> tuple[fp.Phantom, xr.DataArray, list[int]]:
+    """A stack, labels of 20,000 pixels of five slices, and the slices without labels."""
+    made = fp.phantom(slices=slices, size=size, seed=0)
+    trained_on = fp.select_slices(made.stack, strategy="distributed", count=5)
+    keep = np.random.default_rng(0).random(made.truth.shape) < 4000 / size**2
+    keep[[z for z in range(slices) if z not in trained_on]] = False
+    labels = fp.make_labels(np.where(keep, made.truth, 0).astype(np.uint8), made.stack)
+    return made, labels, [z for z in range(slices) if z not in trained_on]
+
+
+def scikit_image(slices: int, size: int) -> Run:
+    """Time and score scikit-image's way."""
+    made, labels, unseen = task(slices, size)
+    forest, training = timed(lambda: their_forest(made.stack, labels, None))
+    planes = made.stack.to_numpy()
+    found, predicting = timed(lambda: np.stack([their_labels(plane, forest) for plane in planes]))
+    return scored(made, found, unseen, training, 0.0, predicting)
+
+
+def ours(slices: int, size: int) -> Run:
+    """Time and score ours: labels alone, as the other."""
+    made, labels, unseen = task(slices, size)
+    model, training = timed(lambda: fp.train_forest(made.stack, labels, folds=0))
+    small = made.stack.isel(y=slice(64), x=slice(64))
+    _, compiling = timed(lambda: list(model.predict_labels(small, [0])))
+    planes, predicting = timed(lambda: list(model.predict_labels(made.stack, range(slices))))
+    return scored(
+        made, np.stack([plane for _, plane in planes]), unseen, training, compiling, predicting
+    )
+
+
+def scored(
+    made: fp.Phantom,
+    found: np.ndarray,
+    unseen: Sequence[int],
+    training: float,
+    compiling: float,
+    predicting: float,
+) -> Run:
+    """A run with its scores, and what its process took at most."""
+    segmentation = fp.make_labels(found.astype(np.uint8), made.stack)
+    mean = fp.evaluate(segmentation, made.truth, indices=unseen).mean
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+    return Run(
+        training, compiling, predicting, peak, float(mean["accuracy"]), float(mean["dice_solid"])
+    )
+
+
+# Accuracy
+
+
+def compare(
+    made: fp.Phantom, labels: xr.DataArray, *, share: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean error in each tenth of the stack, on slices without labels: scikit-image's and ours."""
+    unseen = np.flatnonzero(~labels.any(("y", "x")).to_numpy())
+    forest = their_forest(made.stack, labels, share)
+    model = fp.train_forest(made.stack, labels, folds=0)
+    grey, truth = made.stack.to_numpy(), made.truth.to_numpy()
+    theirs = [np.mean(their_labels(grey[z], forest) != truth[z]) for z in unseen]
+    planes = model.predict_labels(made.stack, [int(z) for z in unseen])
+    own = [np.mean(plane != truth[z]) for z, plane in planes]
+    tenths = unseen * TENTHS // len(grey)
+    return tuple(  # type: ignore[return-value]
+        np.array([np.mean(np.array(errors)[tenths == tenth]) for tenth in range(TENTHS)])
+        for errors in (theirs, own)
+    )
+
+
+def dense(made: fp.Phantom, count: int) -> xr.DataArray:
+    """The truth of some distributed slices."""
+    trained_on = list(fp.select_slices(made.stack, strategy="distributed", count=count))
+    values = np.zeros(made.truth.shape, np.uint8)
+    values[trained_on] = made.truth.to_numpy()[trained_on]
+    return fp.make_labels(values, made.stack)
+
+
+def scribbles(made: fp.Phantom, seed: int = 0) -> xr.DataArray:
+    """Lines drawn at random inside pore and solid, as much of each, on distributed slices."""
+    rng = np.random.default_rng(seed)
+    trained_on = fp.select_slices(made.stack, strategy="distributed", count=SCRIBBLED_SLICES)
+    truth = made.truth.to_numpy()
+    values = np.zeros(truth.shape, np.uint8)
+    for z in trained_on:
+        for label in (1, 2):
+            wanted = SCRIBBLED_SHARE * truth[z].size / 2
+            while np.count_nonzero(values[z] == label) < wanted:
+                draw_line(values[z], truth[z], label, rng)
+    return fp.make_labels(values, made.stack)
+
+
+def draw_line(
+    drawn: np.ndarray, truth: np.ndarray, label: int, rng: np.random.Generator, length: int = 25
+) -> None:
+    """Draw a line that bends, from a random pixel of a class to where the class ends."""
+    place = np.array(rng.choice(np.argwhere(truth == label)), float)
+    angle = rng.uniform(0, 2 * np.pi)
+    for _ in range(length):
+        row, column = map(int, place)
+        inside = 0 <= place[0] < truth.shape[0] and 0 <= place[1] < truth.shape[1]
+        if not inside or truth[row, column] != label:
+            return
+        drawn[row, column] = label
+        angle += rng.normal(0, 0.3)
+        place += np.sin(angle), np.cos(angle)
+
+
+def accuracy(slices: int, size: int, seed: int) -> list[str]:
+    """Errors by tenth of the stack, ours as a share of scikit-image's."""
+    made = fp.phantom(slices=slices, size=size, seed=seed)
+    tasks = {
+        "20 slices": (dense(made, 20), 0.05),
+        "5 slices": (dense(made, 5), 0.05),
+        f"scribbles, {SCRIBBLED_SHARE:.1%} of 5 slices": (scribbles(made), None),
+    }
+    lines = [
+        f"phantom of {slices} x {size} x {size}, seed {seed}: error (1 - accuracy) on all slices "
+        "not trained on, whole and by tenth of the stack",
+        "",
+        "| labels | tool | error | " + " | ".join(map(str, range(1, TENTHS + 1))) + " |",
+        "|---|---|---|" + "---|" * TENTHS,
+    ]
+    for name, (labels, share) in tasks.items():
+        theirs, own = compare(made, labels, share=share)
+        for tool, errors in (("scikit-image", theirs), ("fiji-poreseg", own)):
+            cells = " | ".join(f"{error:.4f}" for error in errors)
+            lines.append(f"| {name} | {tool} | {errors.mean():.4f} | {cells} |")
+        cells = " | ".join(f"{ratio:.2f}" for ratio in own / theirs)
+        lines.append(f"| {name} | ratio | {own.mean() / theirs.mean():.2f} | {cells} |")
+    return lines
+
+
+def main() -> None:
+    """Print the tables that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("speed", "accuracy"))
+    parser.add_argument("--slices", type=int, help="slices of the stack")
+    parser.add_argument("--size", type=int, help="its rows and columns")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the phantom")
+    asked = parser.parse_args()
+    if asked.what == "speed":
+        size = asked.size or 512
+        lines = [*like_for_like(size), "", *tool_for_tool(asked.slices or 16, size)]
+    else:
+        lines = accuracy(asked.slices or 600, asked.size or 256, asked.seed)
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
