@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "fiji_poreseg"
 RANKS = [
     {"errors", "progress", "colours", "lazy"},
     {"stack"},
-    {"files", "blocks", "slices", "phantoms"},
-    {"model", "features", "rois"},
+    {"files", "blocks", "slices", "phantoms", "partition"},
+    {"model", "features", "rois", "trees"},
     {"forest", "resunet", "segmentation", "selection", "correction", "evaluation", "measurement"}
     | {"figures"},
     {"commands"},
