@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 import fiji_poreseg as fp
-from fiji_poreseg import filters
+from fiji_poreseg import compiled, filters
 from fiji_poreseg.features import FeatureBank, FeatureReader
 
 SIGMAS = (1, 2, 4, 8, 16)
@@ -98,7 +98,7 @@ def main() -> None:
     options = parser.parse_args()
     write = sys.stdout.write
     started = time.perf_counter()
-    if not filters.compiled():
+    if not compiled.is_on():
         sys.exit("numba is missing, or FIJI_PORESEG_COMPILED is 0")
     write(f"Compiling the filters, or loading them: {time.perf_counter() - started:.1f} s\n\n")
     cv2.setNumThreads(1)

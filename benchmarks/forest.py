@@ -26,13 +26,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from fiji_poreseg.trees import Walk
 from skimage.feature import multiscale_basic_features
 from skimage.future import fit_segmenter, predict_segmenter
 from sklearn.ensemble import RandomForestClassifier
 
 import fiji_poreseg as fp
 from fiji_poreseg.features import FeatureReader
+from fiji_poreseg.trees import Walk
 
 THREADS = 2
 TENTHS = 10

@@ -8,12 +8,12 @@ asked for, so that a cut changes no bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from fiji_poreseg.compiled import loop
 
 Plane = npt.NDArray[np.float32]
 
@@ -25,23 +25,9 @@ _GAUSSIAN, _DEVIATION, _GRADIENT, _LAPLACIAN = 0, 1, 2, 3
 _HESSIAN_LARGER, _HESSIAN_SMALLER, _STRUCTURE_LARGER, _STRUCTURE_SMALLER = 4, 5, 6, 7
 
 
-def _compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile now, and keep the result on disk where a folder for it can be written.
-
-    Contracting a product and a sum into one instruction is the only liberty given: it depends on
-    the place in the row alone.
-    """
-
-    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-        options: Any = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
-        try:
-            made = numba.njit(signature, cache=True, **options)(function)
-        except (RuntimeError, OSError):  # numba's words for: no place, or no room, for the cache
-            made = numba.njit(signature, **options)(function)
-        return made
-
-    return compiled
-
+# Contracting a product and a sum into one instruction is the only liberty given: it depends on
+# the place in the row alone.
+_compiled = partial(loop, fastmath={"contract"})
 
 _ROW, _ROWS = "f4[::1]", "f4[:, ::1]"
 _FOUR_WEIGHTS = "f4, f4, f4, f4"

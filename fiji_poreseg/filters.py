@@ -7,15 +7,15 @@ scipy, with the same result but for rounding.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from functools import cache, lru_cache
-from importlib import import_module
+from functools import lru_cache
 from threading import local
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
+
+from fiji_poreseg import compiled
 
 Plane = npt.NDArray[np.float32]
 Sigma = tuple[float, float]
@@ -60,22 +60,10 @@ def measure(plane: Plane, sigma: Sigma, wanted: Mapping[str, int], rows: slice, 
     out
         float32, shape (any, rows, x), C-contiguous; what is not wanted is left as it is.
     """
-    if compiled():
+    if compiled.is_on():
         _measure_compiled(plane, sigma, wanted, rows, out)
     else:
         _measure_with_scipy(plane, sigma, wanted, rows, out)
-
-
-@cache
-def compiled() -> bool:
-    """Whether numba runs the filters."""
-    if os.environ.get("FIJI_PORESEG_COMPILED") == "0":
-        return False
-    try:
-        import_module("fiji_poreseg.filter_loops")
-    except ImportError:
-        return False
-    return True
 
 
 def reach(sigma: Sigma) -> tuple[int, int]:

@@ -9,11 +9,11 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "fiji_poreseg"
 RANKS = [
-    {"errors", "progress", "colours", "lazy"},
+    {"errors", "progress", "colours", "lazy", "compiled"},
     {"stack"},
-    {"filter_loops"},
+    {"filter_loops", "partition"},
     {"files", "blocks", "slices", "phantoms", "filters"},
-    {"model", "features", "rois"},
+    {"model", "features", "rois", "trees"},
     {"forest", "resunet", "segmentation", "selection", "correction", "evaluation", "measurement"}
     | {"figures"},
     {"commands"},

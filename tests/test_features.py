@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 import fiji_poreseg as fp
-from fiji_poreseg import filters
+from fiji_poreseg import compiled, filters
 from fiji_poreseg.features import FeatureBank, FeatureReader
 
 RNG = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def bank(stack):
 
 @pytest.fixture
 def with_scipy(monkeypatch):
-    monkeypatch.setattr(filters, "compiled", lambda: False)
+    monkeypatch.setenv("FIJI_PORESEG_COMPILED", "0")
 
 
 def measured(plane, sigma, rows=None, wanted=EVERYTHING):
@@ -73,7 +73,7 @@ def by_scipy(plane, sigma):
 
 
 def test_numba_runs_the_filters_here():
-    assert filters.compiled()
+    assert compiled.is_on()
 
 
 @pytest.mark.parametrize("engine", ["numba", "scipy"])
@@ -139,7 +139,7 @@ def test_pixels_are_those_of_the_plane(stack, bank):
 
 def test_scipy_gives_the_same_features(stack, bank, monkeypatch):
     fast = FeatureReader(stack, bank, "forward").plane(12)
-    monkeypatch.setattr(filters, "compiled", lambda: False)
+    monkeypatch.setenv("FIJI_PORESEG_COMPILED", "0")
     slow = FeatureReader(stack, bank, "forward").plane(12)
     # Which of two depths it is may hang on the last bit of a grey.
     counted = np.array([name.startswith("depth of") for name in bank.names()])
@@ -261,22 +261,27 @@ def run(code, cwd=None, **environment):
     return done.stdout.strip()
 
 
+BLURRED = """
+import sys
+import numpy as np
+from fiji_poreseg import filters
+before = "numba" in sys.modules
+out = np.empty((1, 9, 9), np.float32)
+filters.measure(np.eye(9, dtype=np.float32), (1, 1), {"gaussian": 0}, slice(0, 9), out)
+print(filters.__file__, before, "fiji_poreseg.filter_loops" in sys.modules, round(out.sum(), 2))
+"""
+
+
 def test_the_filters_can_be_left_to_scipy():
-    code = (
-        "import sys\n"
-        "from fiji_poreseg import filters\n"
-        "print('numba' in sys.modules, filters.compiled(), 'numba' in sys.modules)"
-    )
-    assert run(code, FIJI_PORESEG_COMPILED="0") == "False False False"
-    assert run(code, FIJI_PORESEG_COMPILED="1") == "False True True"
-    absent = f"import sys\nsys.modules['numba'] = None\n{code}"
-    assert run(absent).startswith("True False")
+    assert run(BLURRED, FIJI_PORESEG_COMPILED="0") == f"{filters.__file__} False False 9.0"
+    assert run(BLURRED, FIJI_PORESEG_COMPILED="1") == f"{filters.__file__} False True 9.0"
+    absent = f"import sys\nsys.modules['numba'] = None\n{BLURRED}"
+    assert run(absent) == f"{filters.__file__} True False 9.0"
 
 
 def test_without_a_place_for_numbas_cache_the_filters_run(tmp_path):
     package = tmp_path / "fiji_poreseg"
     shutil.copytree(Path(fp.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "__pycache__").touch()
-    code = "from fiji_poreseg import filters\nprint(filters.__file__, filters.compiled())"
-    told = run(code, tmp_path, PYTHONPATH=str(tmp_path), HOME=str(package / "__pycache__"))
-    assert told == f"{package / 'filters.py'} True"
+    told = run(BLURRED, tmp_path, PYTHONPATH=str(tmp_path), HOME=str(package / "__pycache__"))
+    assert told == f"{package / 'filters.py'} False True 9.0"
