@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -189,10 +190,24 @@ def scored(
     """A run with its scores, and what its process took at most."""
     segmentation = fp.make_labels(found.astype(np.uint8), made.stack)
     mean = fp.evaluate(segmentation, made.truth, indices=unseen).mean
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
     return Run(
-        training, compiling, predicting, peak, float(mean["accuracy"]), float(mean["dice_solid"])
+        training,
+        compiling,
+        predicting,
+        peak_of_this_process(),
+        float(mean["accuracy"]),
+        float(mean["dice_solid"]),
     )
+
+
+def peak_of_this_process() -> int:
+    """Bytes of memory that this process held at most."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts in bytes
+    # On Linux that would be the peak of the process that started this one, where it is larger.
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
 
 # Accuracy

@@ -36,6 +36,8 @@ T = TypeVar("T", bound=np.generic)
 
 KIND = "forest"
 _TREES_AT_ONCE = 5
+# More make training and prediction slower than they make them better (docs/features.md).
+_PIXELS_A_TREE = 30_000
 # Features take some 200 bytes a pixel, in each thread.
 _PIXELS_AT_ONCE = 2**18
 _FEWEST_TREES_TO_SCORE = 20
@@ -184,6 +186,7 @@ def train(
     folds: int = 3,
     milling: str = "forward",
     seed: int = 0,
+    bank: FeatureBank | None = None,
 ) -> ForestModel:
     """Train a forest.
 
@@ -201,7 +204,7 @@ def train(
         Number of trees.
     pixels
         How many labelled pixels to draw at most, spread evenly over the slices; two of each
-        slice are always drawn.
+        slice are always drawn. A tree is grown on 30,000 of them at most.
     class_weights
         ``"balanced"`` lets each class count the same, ``"none"`` each pixel; ``"auto"`` balances
         where less than half of the slices is labelled.
@@ -212,6 +215,8 @@ def train(
         ``"forward"`` where a larger index lies deeper, else ``"reverse"``.
     seed
         Seed of the draw and of the trees.
+    bank
+        The features; `FeatureBank.for_spacing` by default.
 
     Returns
     -------
@@ -226,7 +231,7 @@ def train(
         If fewer than two classes are labelled in those slices.
     """
     warn_about_milling(stack, milling, training_advice(milling))
-    bank = FeatureBank.for_spacing(spacing_nm(stack))
+    bank = bank or FeatureBank.for_spacing(spacing_nm(stack))
     reader = FeatureReader(stack, bank, milling)
     sample = _draw(reader, labels, indices, pixels, np.random.default_rng(seed))
     balanced = class_weights == "balanced" or (
@@ -349,6 +354,7 @@ def _fit(
         0,
         min_samples_leaf=3,
         max_features="sqrt",
+        max_samples=min(_PIXELS_A_TREE, len(sample.y)),
         oob_score=False,
         warm_start=True,
         n_jobs=-1,
