@@ -146,7 +146,7 @@ class ForestModel:
         rows, columns = reader.slices.shape
         made = np.zeros((len(self.card.classes), rows, columns), np.float32)
         for band, features in _bands(reader, index):
-            found = self._walk.probabilities(features)
+            found = _rounded(self._walk.probabilities(features))
             made[self._classes - 1, band] = found.reshape(len(found), -1, columns)
         made[:, ~reader.slices[index].valid] = np.nan
         return made
@@ -400,6 +400,16 @@ def _bands(reader: FeatureReader, index: int) -> Iterator[tuple[slice, Features]
         band = slice(start, min(start + height, rows))
         features = reader.rows(index, band)
         yield band, features.reshape(len(features), -1)
+
+
+def _rounded(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """In float32, and the likeliest class of each pixel still the likeliest."""
+    made = probabilities.astype(np.float32)
+    likeliest = probabilities.argmax(axis=0)
+    lost = np.flatnonzero(made.argmax(axis=0) != likeliest)
+    winner = likeliest[lost]
+    made[winner, lost] = np.nextafter(made[winner, lost], np.float32(1))
+    return made
 
 
 def _to_arrays(classifier: RandomForestClassifier) -> Arrays:

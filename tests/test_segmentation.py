@@ -7,6 +7,7 @@ import pytest
 import fiji_poreseg as fp
 from fiji_poreseg import segmentation
 from fiji_poreseg.errors import Canceled
+from fiji_poreseg.features import FeatureReader
 from fiji_poreseg.forest import ForestModel
 from fiji_poreseg.progress import reporting
 
@@ -119,6 +120,19 @@ def test_labels_are_the_likeliest_and_the_uncertainty_is_what_the_margin_lacks(s
     assert doubts.dtype == np.float32
     assert np.nanmin(doubts) == 0
     assert 0.9 < np.nanmax(doubts) <= 1
+
+
+def test_a_near_tie_has_the_same_label_with_and_without_a_probability(tmp_path):
+    """In float32 two classes are as likely that are not in float64."""
+    made = fp.phantom(slices=16, size=64, feature_size_nm=150, attenuation_nm=150, seed=1)
+    model = fp.train_forest(made.stack, made.truth, indices=(4, 8), trees=6, pixels=3000)
+    labels = dict(model.predict_labels(made.stack, range(16)))
+    exact = model.classifier.predict_proba(
+        FeatureReader(made.stack, model.bank, "forward").pixels(2, slice(None))
+    )
+    assert (np.abs(exact[:, 0] - 0.5) < 1e-7).any()
+    found = fp.segment(made.stack, model=model, probability=tmp_path / "p.tif").segmentation
+    np.testing.assert_array_equal(found, np.stack(list(labels.values())))
 
 
 class CancelAt:

@@ -308,6 +308,7 @@ def record_every_command(folder):
         Image="my stack.tif",
         Output=f"{folder}/forest [1].tif",
         Probability=f"{folder}/probability.tif",
+        Uncertainty=f"{folder}/uncertainty.tif",
     )
     run("PoreSeg Correct", Corrections="phantom-truth", Output=f"{folder}/corrected.tif")
     run("PoreSeg Measure", Json=f"{folder}/porosity.json")
