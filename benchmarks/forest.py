@@ -3,7 +3,8 @@
     python benchmarks/forest.py speed                  512 x 512 x 16, 2 minutes
     python benchmarks/forest.py speed --size 1024      how it grows
     python benchmarks/forest.py accuracy               600 x 256 x 256, 40 minutes
-    python benchmarks/forest.py accuracy --slices 200 --size 128       5 minutes
+    python benchmarks/forest.py accuracy --slices 200 --size 128       3 minutes
+    python benchmarks/forest.py features               the worth of each group, 8 minutes
 
 `speed`, like for like: one forest of 100 trees and one matrix of our features, walked by
 scikit-learn's `predict_proba` and by ours, both with two threads. Tool for tool: a stack through
@@ -11,6 +12,7 @@ scikit-learn's `predict_proba` and by ours, both with two threads. Tool for tool
 each trained on the same pixels by a forest of 100 trees, each in a process of its own.
 `accuracy`: on all slices but those trained on, with the labels of distributed slices, and with
 scribbles alone. The forest of scikit-image is that of its example, but for 100 trees.
+`features`: the same error where a group of features is left out, over three phantoms.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import xarray as xr
@@ -32,7 +36,8 @@ from skimage.future import fit_segmenter, predict_segmenter
 from sklearn.ensemble import RandomForestClassifier
 
 import fiji_poreseg as fp
-from fiji_poreseg.features import FeatureReader
+from fiji_poreseg import forest
+from fiji_poreseg.features import FeatureBank, FeatureReader
 from fiji_poreseg.trees import Walk
 
 THREADS = 2
@@ -49,15 +54,15 @@ def their_forest(
         plane = labels.to_numpy()[index]
         classes.append(plane[plane > 0])
         features.append(multiscale_basic_features(stack.to_numpy()[index])[plane > 0])
-    forest = RandomForestClassifier(
+    classifier = RandomForestClassifier(
         100, n_jobs=THREADS, max_depth=10, max_samples=share, random_state=0
     )
-    return fit_segmenter(np.concatenate(classes), np.concatenate(features), forest)
+    return fit_segmenter(np.concatenate(classes), np.concatenate(features), classifier)
 
 
-def their_labels(plane: np.ndarray, forest: RandomForestClassifier) -> np.ndarray:
+def their_labels(plane: np.ndarray, classifier: RandomForestClassifier) -> np.ndarray:
     """Labels of a slice."""
-    return predict_segmenter(multiscale_basic_features(plane), forest)
+    return predict_segmenter(multiscale_basic_features(plane), classifier)
 
 
 # Speed
@@ -70,19 +75,20 @@ def like_for_like(size: int) -> list[str]:
     features = FeatureReader(made.stack, model.bank, "forward").plane(8)
     columns = features.reshape(len(features), -1)
     rows = np.ascontiguousarray(columns.T)
-    forest = model.classifier
-    walk, compiling = timed(lambda: warmed(Walk(forest), columns))
-    forest.set_params(n_jobs=THREADS)
-    theirs, base = timed(lambda: forest.predict_proba(rows), repeats=3)
-    forest.set_params(n_jobs=1)
+    classifier = model.classifier
+    walk, compiling = timed(lambda: warmed(Walk(classifier), columns))
+    classifier.set_params(n_jobs=THREADS)
+    theirs, base = timed(lambda: classifier.predict_proba(rows), repeats=3)
+    classifier.set_params(n_jobs=1)
     probabilities, soft = timed(lambda: np.hstack(halves(walk.probabilities, columns)), repeats=3)
     labels, hard = timed(lambda: np.hstack(halves(walk.labels, columns)), repeats=3)
     difference = float(np.abs(probabilities.T - theirs).max())
     unequal = int(np.count_nonzero(labels != theirs.argmax(axis=1)))
     rate = columns.shape[1] / 1e6
+    nodes = np.mean([tree.tree_.node_count for tree in classifier.estimators_])
     return [
-        f"100 trees, {len(columns)} features, {rate:.2f} Mpx, {THREADS} threads; "
-        f"compiled in {compiling:.1f} s",
+        f"100 trees of {nodes:.0f} nodes, {len(columns)} features, {rate:.2f} Mpx, "
+        f"{THREADS} threads; compiled, or loaded, in {compiling:.1f} s",
         "",
         "| way | s | Mpx/s | ratio | difference |",
         "|---|---|---|---|---|",
@@ -161,9 +167,9 @@ def task(slices: int, size: int) -> tuple[fp.Phantom, xr.DataArray, list[int]]:
 def scikit_image(slices: int, size: int) -> Run:
     """Time and score scikit-image's way."""
     made, labels, unseen = task(slices, size)
-    forest, training = timed(lambda: their_forest(made.stack, labels, None))
+    theirs, training = timed(lambda: their_forest(made.stack, labels, None))
     planes = made.stack.to_numpy()
-    found, predicting = timed(lambda: np.stack([their_labels(plane, forest) for plane in planes]))
+    found, predicting = timed(lambda: np.stack([their_labels(plane, theirs) for plane in planes]))
     return scored(made, found, unseen, training, 0.0, predicting)
 
 
@@ -217,18 +223,33 @@ def compare(
     made: fp.Phantom, labels: xr.DataArray, *, share: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean error in each tenth of the stack, on slices without labels: scikit-image's and ours."""
-    unseen = np.flatnonzero(~labels.any(("y", "x")).to_numpy())
-    forest = their_forest(made.stack, labels, share)
-    model = fp.train_forest(made.stack, labels, folds=0)
+    unseen = unlabelled(labels)
+    theirs = their_forest(made.stack, labels, share)
     grey, truth = made.stack.to_numpy(), made.truth.to_numpy()
-    theirs = [np.mean(their_labels(grey[z], forest) != truth[z]) for z in unseen]
-    planes = model.predict_labels(made.stack, [int(z) for z in unseen])
-    own = [np.mean(plane != truth[z]) for z, plane in planes]
-    tenths = unseen * TENTHS // len(grey)
-    return tuple(  # type: ignore[return-value]
-        np.array([np.mean(np.array(errors)[tenths == tenth]) for tenth in range(TENTHS)])
-        for errors in (theirs, own)
-    )
+    errors = [np.mean(their_labels(grey[z], theirs) != truth[z]) for z in unseen]
+    model = fp.train_forest(made.stack, labels, folds=0)
+    return by_tenth(errors, unseen, len(grey)), errors_by_tenth(model, made, labels)
+
+
+def errors_by_tenth(
+    model: forest.ForestModel, made: fp.Phantom, labels: xr.DataArray
+) -> np.ndarray:
+    """Mean error in each tenth of the stack of a model of ours."""
+    unseen = unlabelled(labels)
+    truth = made.truth.to_numpy()
+    planes = model.predict_labels(made.stack, unseen)
+    return by_tenth([np.mean(plane != truth[z]) for z, plane in planes], unseen, len(truth))
+
+
+def unlabelled(labels: xr.DataArray) -> list[int]:
+    """The slices without labels."""
+    return np.flatnonzero(~labels.any(("y", "x")).to_numpy()).tolist()
+
+
+def by_tenth(errors: Sequence[float], indices: Sequence[int], slices: int) -> np.ndarray:
+    """Means over the tenths of a stack."""
+    tenths = np.array(indices) * TENTHS // slices
+    return np.array([np.mean(np.array(errors)[tenths == tenth]) for tenth in range(TENTHS)])
 
 
 def dense(made: fp.Phantom, count: int) -> xr.DataArray:
@@ -294,10 +315,51 @@ def accuracy(slices: int, size: int, seed: int) -> list[str]:
     return lines
 
 
+# Features
+
+
+def worth(slices: int, size: int, seed: int) -> list[str]:
+    """Errors of the default features, and without some; means over three phantoms."""
+    every = FeatureBank.for_spacing((10, 10, 10))
+    banks = {
+        "all": every,
+        "without the wide greys of neighbours": replace(every, wide_sigma_nm=0.0),
+        "without the gradients of neighbours": replace(every, edges=False),
+        "without how the grey fades": replace(every, fading=False),
+        "without Laplacian, structure tensor, deviation": replace(
+            every, laplacian_sigmas_nm=(), structure_sigmas_nm=(), deviation_sigmas_nm=()
+        ),
+        "every second neighbour": replace(every, offsets_nm=every.offsets_nm[::2]),
+        "all, each tree on all pixels": every,
+    }
+    errors: dict[str, list[np.ndarray]] = {name: [] for name in banks}
+    for phantom in range(seed, seed + 3):
+        made = fp.phantom(slices=slices, size=size, seed=phantom)
+        labels = dense(made, 5)
+        trained_on = np.flatnonzero(labels.any(("y", "x"))).tolist()
+        for name, bank in banks.items():
+            cap = len(trained_on) * size**2 if "each tree" in name else forest._PIXELS_A_TREE
+            with mock.patch.object(forest, "_PIXELS_A_TREE", cap):
+                model = forest.train(made.stack, labels, trained_on, folds=0, bank=bank)
+            errors[name].append(errors_by_tenth(model, made, labels))
+    lines = [
+        f"phantoms of {slices} x {size} x {size}, seeds {seed} to {seed + 2}, 5 distributed "
+        "slices: error on all others, and in the last tenth of the stack",
+        "",
+        "| features | how many | error | last tenth |",
+        "|---|---|---|---|",
+    ]
+    for name, found in errors.items():
+        mean = np.mean(found, axis=0)
+        count = len(banks[name].names())
+        lines.append(f"| {name} | {count} | {mean.mean():.4f} | {mean[-1]:.4f} |")
+    return lines
+
+
 def main() -> None:
     """Print the tables that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("speed", "accuracy"))
+    parser.add_argument("what", choices=("speed", "accuracy", "features"))
     parser.add_argument("--slices", type=int, help="slices of the stack")
     parser.add_argument("--size", type=int, help="its rows and columns")
     parser.add_argument("--seed", type=int, default=0, help="seed of the phantom")
@@ -305,8 +367,10 @@ def main() -> None:
     if asked.what == "speed":
         size = asked.size or 512
         lines = [*like_for_like(size), "", *tool_for_tool(asked.slices or 16, size)]
-    else:
+    elif asked.what == "accuracy":
         lines = accuracy(asked.slices or 600, asked.size or 256, asked.seed)
+    else:
+        lines = worth(asked.slices or 100, asked.size or 128, asked.seed)
     sys.stdout.write("\n".join(lines) + "\n")
 
 

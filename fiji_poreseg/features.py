@@ -36,7 +36,7 @@ _ROWS_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class FeatureBank:
-    """Which features a forest sees; docs/features.md has a table of them.
+    """Which features a forest sees; docs/forest.md has a table of them.
 
     Parameters
     ----------

@@ -36,10 +36,10 @@ T = TypeVar("T", bound=np.generic)
 
 KIND = "forest"
 _TREES_AT_ONCE = 5
-# More make training and prediction slower than they make them better (docs/features.md).
+# More make training and prediction slower than they make them better (docs/forest.md).
 _PIXELS_A_TREE = 30_000
 # Features take some 200 bytes a pixel, in each thread.
-_PIXELS_AT_ONCE = 2**18
+_PIXELS_AT_ONCE = 2**16
 _FEWEST_TREES_TO_SCORE = 20
 CLASS_WEIGHTS = ("auto", "balanced", "none")
 # Labels of a smaller share of a slice are scribbles: how many of each class says little.
