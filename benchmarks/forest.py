@@ -136,6 +136,7 @@ class Run(NamedTuple):
 
 def tool_for_tool(slices: int, size: int) -> list[str]:
     """A stack through both tools, each in a process of its own."""
+    given = task(slices, size)
     lines = [
         f"{slices} x {size} x {size}, trained on 20,000 labelled pixels of 5 slices",
         "",
@@ -145,7 +146,7 @@ def tool_for_tool(slices: int, size: int) -> list[str]:
     rates = []
     for name, tool in (("scikit-image", scikit_image), ("fiji-poreseg", ours)):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            run = pool.submit(tool, slices, size).result()
+            run = pool.submit(tool, *given).result()
         rates.append(slices * size**2 / 1e6 / run.predicting)
         lines.append(
             f"| {name} | {run.training:.1f} | {run.compiling:.1f} | {run.predicting:.1f} "
@@ -164,22 +165,22 @@ def task(slices: int, size: int) -> tuple[fp.Phantom, xr.DataArray, list[int]]:
     return made, labels, [z for z in range(slices) if z not in trained_on]
 
 
-def scikit_image(slices: int, size: int) -> Run:
+def scikit_image(made: fp.Phantom, labels: xr.DataArray, unseen: list[int]) -> Run:
     """Time and score scikit-image's way."""
-    made, labels, unseen = task(slices, size)
     theirs, training = timed(lambda: their_forest(made.stack, labels, None))
     planes = made.stack.to_numpy()
     found, predicting = timed(lambda: np.stack([their_labels(plane, theirs) for plane in planes]))
     return scored(made, found, unseen, training, 0.0, predicting)
 
 
-def ours(slices: int, size: int) -> Run:
+def ours(made: fp.Phantom, labels: xr.DataArray, unseen: list[int]) -> Run:
     """Time and score ours: labels alone, as the other."""
-    made, labels, unseen = task(slices, size)
     model, training = timed(lambda: fp.train_forest(made.stack, labels, folds=0))
     small = made.stack.isel(y=slice(64), x=slice(64))
     _, compiling = timed(lambda: list(model.predict_labels(small, [0])))
-    planes, predicting = timed(lambda: list(model.predict_labels(made.stack, range(slices))))
+    planes, predicting = timed(
+        lambda: list(model.predict_labels(made.stack, range(len(made.stack))))
+    )
     return scored(
         made, np.stack([plane for _, plane in planes]), unseen, training, compiling, predicting
     )
