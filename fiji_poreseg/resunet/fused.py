@@ -21,14 +21,10 @@ from fiji_poreseg.resunet.backend import keras, tf
 layers = keras.layers
 # The layers that are rewritten, and the options with which they are; others are called.
 _PLAIN: dict[type, dict[str, Any]] = {
-    layers.Conv2D: {
-        "padding": "same",
-        "dilation_rate": (1, 1),
-        "groups": 1,
-        "activation": "linear",
-    },
+    layers.Conv2D: {"dilation_rate": (1, 1), "groups": 1, "activation": "linear"},
     layers.BatchNormalization: {"axis": -1, "center": True, "scale": True},
     layers.ReLU: {"max_value": None, "negative_slope": 0, "threshold": 0},
+    layers.Add: {},
     layers.Concatenate: {"axis": -1},
     layers.UpSampling2D: {"size": (2, 2), "interpolation": "nearest"},
 }
@@ -134,6 +130,8 @@ def _after(layer: keras.Layer, given: Sequence[_Value]) -> _Value:
         return _normalised(layer, first)
     if kind is layers.ReLU:
         return _Joined([replace(part, tensor=tf.nn.relu(part.tensor)) for part in first.parts])
+    if kind is layers.Add:
+        return _Joined([_Part(tf.add_n([_whole(value) for value in given]))])
     if kind is layers.Concatenate:
         return _Joined([part for value in given for part in value.parts])
     if kind is layers.UpSampling2D:
@@ -144,9 +142,11 @@ def _after(layer: keras.Layer, given: Sequence[_Value]) -> _Value:
 
 def _is_plain(layer: keras.Layer) -> bool:
     """Whether a layer is of a kind, and does that with the options, that `_after` knows."""
-    config = layer.get_config()
-    known = _PLAIN.get(type(layer))
-    return known is not None and all(config[name] == value for name, value in known.items())
+    config, options = layer.get_config(), _PLAIN.get(type(layer))
+    if options is None or any(config[name] != value for name, value in options.items()):
+        return False
+    # Without a border to pad, both ways of padding are one.
+    return config.get("padding", "same") == "same" or layer.kernel_size == (1, 1)
 
 
 def _normalised(layer: keras.Layer, value: _Value) -> _Value:

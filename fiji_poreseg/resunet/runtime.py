@@ -19,7 +19,8 @@ Run = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 def compiled(network: keras.Model, shape: tuple[int, int, int, int], precision: str) -> Run:
     """Make a function of a trained network, for inputs of one shape.
 
-    On one machine it gives the same every time, whatever the number of threads.
+    On one machine it gives the same every time; with another number of cores, the same up to
+    rounding.
 
     Parameters
     ----------
