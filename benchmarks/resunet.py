@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from threading import Event, Thread
 
 import numpy as np
 import psutil
@@ -86,24 +87,26 @@ def peak_memory(way: str, network: str, count: int, side: int) -> float:
 
 
 def measure(way: str, network: str, count: int, side: int) -> float:
-    """Predict in this process, whatever its figures; most of its own memory, in GB."""
+    """Predict in this process, looking at its memory 100 times a second; the most, in GB."""
     model, stack = untrained(network), noise(count, side)
     predict = by_keras(model) if way == "keras" else by_us(model, way)
-    process, most = psutil.Process(), 0
-    for _ in predict(stack, range(count)):
-        most = max(most, process.memory_info().rss)
-    # The system's own record, where it keeps one, also knows what was taken in between.
-    most = max(most, getattr(process.memory_info(), "peak_wset", 0), _highest_rss())
-    return (most - stack.nbytes) / 1e9
+    process, done = psutil.Process(), Event()
+    most = 0
 
+    def watch() -> None:
+        nonlocal most
+        while not done.wait(0.01):
+            most = max(most, process.memory_info().rss)
 
-def _highest_rss() -> int:
+    watching = Thread(target=watch)
+    watching.start()
     try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return highest if sys.platform == "darwin" else 1024 * highest
+        for _ in predict(stack, range(count)):
+            pass
+    finally:
+        done.set()
+        watching.join()
+    return (most - stack.nbytes) / 1e9
 
 
 def main() -> None:

@@ -146,7 +146,7 @@ def _is_plain(layer: keras.Layer) -> bool:
     if options is None or any(config[name] != value for name, value in options.items()):
         return False
     # Without a border to pad, both ways of padding are one.
-    return config.get("padding", "same") == "same" or layer.kernel_size == (1, 1)
+    return config.get("padding") != "valid" or bool(layer.kernel_size == (1, 1))
 
 
 def _normalised(layer: keras.Layer, value: _Value) -> _Value:
