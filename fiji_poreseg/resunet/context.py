@@ -89,11 +89,44 @@ def with_reach(
         float32, shape (y, x, channels): the last two channels hold the share of the deeper
         and of the higher neighbours that exist.
     """
-    offsets = np.asarray(offsets_nm)
     kept = view.copy()
     kept[1:][~exists] = MISSING
     rows, columns = view.shape[1:3]
     flat = np.moveaxis(kept, 0, 2).reshape(rows, columns, -1)
-    shares = [exists[side].mean() if side.any() else 0.0 for side in (offsets > 0, offsets < 0)]
-    reach = np.broadcast_to(np.array(shares, np.float32), (rows, columns, 2))
+    reach = np.broadcast_to(_shares(exists, offsets_nm), (rows, columns, 2))
     return np.concatenate([flat, reach], axis=-1)
+
+
+def fill(
+    planes: Channels,
+    reader: SliceReader,
+    index: int,
+    offsets: Sequence[int],
+    offsets_nm: Sequence[float],
+) -> None:
+    """Write all that the network sees of a slice into an array, channels first.
+
+    The same values as `with_reach` makes of `channels`, without the copies in between.
+
+    Parameters
+    ----------
+    planes
+        float32, shape (channels, y, x).
+    reader, index, offsets
+        The slices, which one, and the neighbours in slices of this stack.
+    offsets_nm
+        Depths of the neighbours.
+    """
+    seen = [reader[index].values, *reader.neighbours(index, offsets)]
+    detectors = reader.detectors
+    for number, plane in enumerate(seen):
+        planes[number * detectors : (number + 1) * detectors] = MISSING if plane is None else plane
+    shares = _shares(existing(index, offsets, len(reader)), offsets_nm)
+    planes[-2:] = shares[:, np.newaxis, np.newaxis]
+
+
+def _shares(exists: npt.NDArray[np.bool_], offsets_nm: Sequence[float]) -> Channels:
+    """The share of the deeper and of the higher neighbours that exist, float32, shape (2,)."""
+    offsets = np.asarray(offsets_nm)
+    shares = [exists[side].mean() if side.any() else 0.0 for side in (offsets > 0, offsets < 0)]
+    return np.array(shares, np.float32)

@@ -1,8 +1,11 @@
-"""Prediction with a trained ResUNet: whole slices, in overlapping tiles that are blended."""
+"""Prediction with a trained ResUNet: whole slices, the large ones in tiles that are blended."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,41 +14,109 @@ import xarray as xr
 
 from fiji_poreseg.blocks import blend_weights, tiles
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.resunet.backend import tf
-from fiji_poreseg.resunet.context import channels, existing, with_reach
+from fiji_poreseg.resunet.backend import keras
+from fiji_poreseg.resunet.context import fill
 from fiji_poreseg.resunet.network import build
+from fiji_poreseg.resunet.runtime import compiled
 from fiji_poreseg.slices import SliceReader, voxel_offsets
 
 if TYPE_CHECKING:
     from fiji_poreseg.resunet import ResUNetModel
 
-TILE = 512
-OVERLAP = 64
+# What is predicted at once: a tile takes up to 1 GB while the network runs, and slices of fewer
+# pixels than a batch go together, because each run costs as much as some thousand pixels.
+LARGEST_TILE = 1152
+BATCH_PIXELS = 256 * 256
+# Both ways from a border between tiles, in pixels of the network's coarsest level: what a pixel
+# is predicted from reaches 6 of them far, and what lies outside of a tile is missing so far in.
+_OVERLAP = 12
 
-Predict = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
-
-
-def predict(
-    trained: ResUNetModel, stack: xr.DataArray, indices: Sequence[int]
-) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """Yield (index, probabilities), float32, shape (classes, y, x), slice by slice."""
-    reader = SliceReader(stack, trained.card.normalisation)
-    offsets = voxel_offsets(trained.context.offsets_nm, stack, trained.card.milling)
-    apply = _compiled(trained)
-    multiple = 2 ** (len(trained.filters) - 1)
-    for index in indices:
-        view = channels(reader, index, offsets)
-        exists = existing(index, offsets, len(reader))
-        whole = with_reach(view, exists, trained.context.offsets_nm)
-        probabilities = _in_tiles(apply, whole, len(trained.card.classes), multiple)
-        probabilities[:, ~reader[index].valid] = np.nan
-        yield index, probabilities
+Planes = npt.NDArray[np.float32]
 
 
-def _compiled(trained: ResUNetModel) -> Predict:
-    """The network as a function from one padded tile to its probabilities."""
-    channel_count = trained.context.channel_count(trained.card.detectors)
-    network = build(channel_count, len(trained.card.classes), trained.filters)
+class Predictor:
+    """A trained ResUNet made ready: it remembers what was compiled for the last shapes.
+
+    Parameters
+    ----------
+    trained
+        The model.
+
+    Raises
+    ------
+    ParameterError
+        If the model's weights are not those of its network.
+    """
+
+    def __init__(self, trained: ResUNetModel) -> None:
+        self._card, self._context = trained.card, trained.context
+        # What the network can halve as often as it does.
+        self._multiple = 2 ** (len(trained.filters) - 1)
+        # Two: a slice that is not square has another shape after a quarter turn.
+        self._compiled = lru_cache(maxsize=2)(partial(compiled, _network(trained)))
+
+    def predict(
+        self, stack: xr.DataArray, indices: Sequence[int], *, precision: str, augment: bool
+    ) -> Iterator[tuple[int, Planes]]:
+        """Yield (index, probabilities) slice by slice: see `ResUNetModel.predict`."""
+        offsets = voxel_offsets(self._context.offsets_nm, stack, self._card.milling)
+        rows, columns = (stack.sizes[axis] for axis in ("y", "x"))
+        padded = [side + -side % self._multiple for side in (rows, columns)]
+        batch = max(1, BATCH_PIXELS // math.prod(padded))
+        # Twice the reach: a neighbour that not every slice looks at is not forgotten in between.
+        remember = batch + 2 * (max(0, *offsets) - min(0, *offsets))
+        reader = SliceReader(stack, self._card.normalisation, remember)
+        channels = self._context.channel_count(self._card.detectors)
+        inputs = np.zeros((batch, channels, *padded), np.float32)
+        predicted = self._augmented if augment else self._in_tiles
+        for first in range(0, len(indices), batch):
+            together = indices[first : first + batch]
+            for planes, index in zip(inputs, together, strict=False):
+                inside = planes[:, :rows, :columns]
+                fill(inside, reader, index, offsets, self._context.offsets_nm)
+                _reflect(planes, rows, columns)
+            # A batch that is not full goes with what was left in it: other shapes must be compiled.
+            made = predicted(inputs, precision)
+            for index, probabilities in zip(together, made, strict=False):
+                # A copy: what is kept of one slice must not keep the batch.
+                kept = probabilities[:, :rows, :columns].copy()
+                kept[:, ~reader[index].valid] = np.nan
+                yield index, kept
+
+    def _augmented(self, inputs: Planes, precision: str) -> Planes:
+        """The mean of what is predicted for all flips and quarter turns."""
+        total = np.zeros(self._made(inputs), np.float32)
+        for turns, flip in product(range(4), (1, -1)):
+            turned = np.rot90(inputs, turns, (2, 3))[..., ::flip]
+            total += np.rot90(self._in_tiles(turned, precision)[..., ::flip], -turns, (2, 3))
+        return total / np.float32(8)
+
+    def _in_tiles(self, inputs: Planes, precision: str) -> Planes:
+        """Predict padded slices, (batch, channels, y, x), in as few tiles as memory allows."""
+        shape, overlap = inputs.shape[2:], _OVERLAP * self._multiple
+        places = list(tiles(shape, LARGEST_TILE, overlap, self._multiple))
+        if len(places) == 1:
+            return self._run(inputs, precision)
+        total, weight = np.zeros(self._made(inputs), np.float32), np.zeros(shape, np.float32)
+        for place in places:
+            of_all: Any = (..., *place)
+            made = self._run(inputs[of_all], precision)
+            counts = blend_weights(made.shape[2:], overlap)
+            total[of_all] += made * counts
+            weight[place] += counts
+        return total / weight
+
+    def _run(self, inputs: Planes, precision: str) -> Planes:
+        return self._compiled(inputs.shape, precision)(np.ascontiguousarray(inputs))
+
+    def _made(self, inputs: Planes) -> tuple[int, ...]:
+        """The shape of what is predicted."""
+        return (len(inputs), len(self._card.classes), *inputs.shape[2:])
+
+
+def _network(trained: ResUNetModel) -> keras.Model:
+    channels = trained.context.channel_count(trained.card.detectors)
+    network = build(channels, len(trained.card.classes), trained.filters)
     try:
         network.set_weights(list(trained.weights.values()))
     except ValueError as error:
@@ -55,33 +126,14 @@ def _compiled(trained: ResUNetModel) -> Predict:
             f"a model with others ({str(error).splitlines()[0][:80]})",
             "The file is damaged; train it again or copy it again.",
         ) from error
-
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def probabilities(batch: Any) -> Any:
-        return tf.nn.softmax(network(batch, training=False))
-
-    return lambda tile: np.asarray(probabilities(tf.constant(tile[np.newaxis]))[0])
+    return network
 
 
-def _in_tiles(
-    apply: Predict, whole: npt.NDArray[np.float32], classes: int, multiple: int
-) -> npt.NDArray[np.float32]:
-    """Predict a slice, shape (y, x, channels), tile by tile; (classes, y, x)."""
-    shape = whole.shape[:2]
-    total = np.zeros((*shape, classes), np.float32)
-    weight = np.zeros((*shape, 1), np.float32)
-    for tile in tiles(shape, TILE, OVERLAP):
-        predicted = _padded(apply, whole[tile], multiple)
-        counts = blend_weights(predicted.shape[:2], OVERLAP)[..., np.newaxis]
-        total[tile] += predicted * counts
-        weight[tile] += counts
-    return np.ascontiguousarray(np.moveaxis(total / weight, -1, 0))
-
-
-def _padded(
-    apply: Predict, tile: npt.NDArray[np.float32], multiple: int
-) -> npt.NDArray[np.float32]:
-    """Predict a tile of any size: the network wants multiples, so it is padded by reflection."""
-    rows, columns = tile.shape[:2]
-    lacking = [(0, -rows % multiple), (0, -columns % multiple), (0, 0)]
-    return apply(np.pad(tile, lacking, mode="symmetric"))[:rows, :columns]
+def _reflect(planes: Planes, rows: int, columns: int) -> None:
+    """Fill what lies below and to the right of a slice, shape (channels, y, x), by reflection."""
+    below, right = (
+        np.pad(np.arange(inside), (0, whole - inside), mode="symmetric")[inside:]
+        for inside, whole in zip((rows, columns), planes.shape[1:], strict=True)
+    )
+    planes[:, rows:, :columns] = planes[:, below, :columns]
+    planes[:, :, columns:] = planes[:, :, right]
