@@ -12,7 +12,9 @@ import numpy as np
 import xarray as xr
 
 from fiji_poreseg import files
+from fiji_poreseg import model as models
 from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.resunet import ResUNetModel
 from fiji_poreseg.stack import DEFAULT_CLASSES, as_labels, as_stack, check_indices, to_dataarray
 
 
@@ -87,6 +89,30 @@ def check_model_file(model: Path | None, suffix: str) -> None:
         files.check_output(model, "model", suffixes=(suffix,))
 
 
+def check_resume(resume: bool, model: Path | None) -> None:
+    """Refuse to resume where nothing says what."""
+    if resume and model is None:
+        raise ParameterError(
+            "resume",
+            "needs a model file, beside which the state of a training is kept",
+            "given without model",
+            "Give model=NAME.poreseg as well.",
+        )
+
+
+def resunet_to_start_from(path: Path) -> ResUNetModel:
+    """The trained ResUNet in a file."""
+    try:
+        found = models.load(path)
+    except ParameterError as error:
+        raise ParameterError("start", error.rule, error.value, error.hint) from error
+    if not isinstance(found, ResUNetModel):
+        raise ParameterError(
+            "start", "must be a ResUNet's file", f"another model in {path}", "Give start=none."
+        )
+    return found
+
+
 def check_images(**outputs: Path | None) -> None:
     """Refuse images that could not be written, or would overwrite each other."""
     taken: dict[Path, str] = {}
@@ -115,6 +141,13 @@ def check_csv(**outputs: Path | None) -> None:
     for parameter, path in outputs.items():
         if path is not None:
             files.check_output(path, parameter, suffixes=(".csv",))
+
+
+def check_curve(path: Path | None) -> None:
+    """Refuse a PNG that could not be written, or whose CSV beside it could not."""
+    if path is not None:
+        files.check_output(path, "curve", suffixes=(".png",))
+        files.check_output(path.with_suffix(".csv"), "curve", suffixes=(".csv",))
 
 
 def make_folder(folder: Path) -> None:

@@ -44,7 +44,11 @@ class ResUNetModel:
     weights
         Its weights by name, float32, in the network's order.
     history
-        What was measured at each check while training.
+        What was measured at each check while training: ``step``, ``loss`` (cross-entropy in nats
+        over the labelled pixels, weighted as the classes are) and ``accuracy``, and
+        ``val_loss`` and ``val_accuracy`` of the validation slices where there are any.
+    training
+        The settings that it was trained with, and digests of what it saw, by parameter.
     """
 
     card: Card
@@ -52,6 +56,7 @@ class ResUNetModel:
     filters: tuple[int, ...]
     weights: Arrays
     history: tuple[Mapping[str, float], ...] = field(default=(), compare=False)
+    training: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def predict(
         self, stack: xr.DataArray, indices: Sequence[int]
@@ -81,6 +86,7 @@ class ResUNetModel:
             "context": asdict(self.context),
             "filters": self.filters,
             "history": self.history,
+            "training": self.training,
             "order": list(self.weights),
         }
         model.save(path, KIND, self.card, settings, self.weights)
@@ -93,6 +99,7 @@ def _read(card: Card, settings: Mapping[str, Any], arrays: Arrays) -> ResUNetMod
         tuple(map(int, settings["filters"])),
         {name: arrays[name] for name in settings["order"]},
         tuple(settings["history"]),
+        dict(settings.get("training", {})),
     )
 
 

@@ -72,6 +72,29 @@ class Views:
             self._views[index] = channels(self._reader, index, self._offsets)
         return self._views[index], self._labels[index]
 
+    @property
+    def seen(self) -> list[int]:
+        """All slices that are seen: the labelled ones and their neighbours."""
+        near = {index + offset for index in self._labels for offset in (0, *self._offsets)}
+        return sorted(near & set(range(len(self._reader))))
+
+    def counts(self, indices: Sequence[int], classes: int) -> npt.NDArray[np.int64]:
+        """Labelled pixels in some slices of the classes 1, 2, and so on."""
+        planes = (self._labels[index].ravel() for index in indices)
+        found = np.sum([np.bincount(plane, minlength=classes + 1) for plane in planes], axis=0)
+        return np.asarray(found[1:])
+
+    def labelled_share(self, indices: Sequence[int]) -> float:
+        """Share of the pixels with data that is labelled, in the mean of some slices."""
+        return float(
+            np.mean(
+                [
+                    np.count_nonzero(self._labels[index]) / max(1, self._reader[index].valid.sum())
+                    for index in indices
+                ]
+            )
+        )
+
     def exists(self, index: int) -> npt.NDArray[np.bool_]:
         """Which of its neighbours there are."""
         return existing(index, self._offsets, len(self._reader))
@@ -106,7 +129,8 @@ class Patches(keras.utils.PyDataset):  # type: ignore[misc]
         super().__init__(workers=1)
         self._indices = tuple(indices)
         self._views, self._size, self._batch = views, size, batch
-        self._batches, self._seed, self._epoch = batches, seed, 0
+        self._batches, self._seed = batches, seed
+        self.epoch = 0
         self._shares = views.labelled(indices)
 
     def __len__(self) -> int:
@@ -114,11 +138,11 @@ class Patches(keras.utils.PyDataset):  # type: ignore[misc]
 
     def on_epoch_end(self) -> None:
         """Go on to the next epoch's draws."""
-        self._epoch += 1
+        self.epoch += 1
 
     def __getitem__(self, number: int) -> tuple[Channels, npt.NDArray[np.int32]]:
         """Inputs (batch, y, x, channels) and labels (batch, y, x), 0 where unlabelled."""
-        rng = np.random.default_rng([self._seed, self._epoch, number])
+        rng = np.random.default_rng([self._seed, self.epoch, number])
         patches = [self._patch(rng) for _ in range(self._batch)]
         return np.stack([x for x, _ in patches]), np.stack([y for _, y in patches])
 
