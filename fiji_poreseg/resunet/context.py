@@ -90,7 +90,8 @@ def with_reach(
         and of the higher neighbours that exist.
     """
     offsets = np.asarray(offsets_nm)
-    kept = view.copy()
+    # In whichever order the axes lie in memory.
+    kept = view.copy(order="K")
     kept[1:][~exists] = MISSING
     rows, columns = view.shape[1:3]
     flat = np.moveaxis(kept, 0, 2).reshape(rows, columns, -1)

@@ -268,7 +268,8 @@ def _validation(
     for index in held_out:
         view, truth = views.view(index)
         window = _most_labelled(truth, filters)
-        inputs.append(with_reach(view[:, *window], views.exists(index), views.context.offsets_nm))
+        part = np.moveaxis(view[window], 2, 0)
+        inputs.append(with_reach(part, views.exists(index), views.context.offsets_nm))
         truths.append(truth[window].astype(np.int32))
     for _ in range(-len(held_out) % devices):
         inputs.append(inputs[0])
