@@ -121,7 +121,7 @@ def read(path: Path, settings: Settings) -> State:
         If it is damaged, or that training had other settings.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             kept, told = json.loads(str(archive["told"]))
             lists: dict[str, Any] = {
                 kind: [archive[name] for name in sorted(archive.files) if name.startswith(kind)]
