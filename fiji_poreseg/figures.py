@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from fiji_poreseg.colours import LABEL_COLOURS
 from fiji_poreseg.files import replacing
@@ -79,6 +80,43 @@ def compare(
     )
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
+
+
+def learning_curve(
+    path: Path, rows: Sequence[Mapping[str, float]], *, parameter: str = "curve"
+) -> None:
+    """Draw loss and accuracy against the steps of a training.
+
+    Parameters
+    ----------
+    path
+        PNG to write.
+    rows
+        What was measured at each check: ``step``, ``loss`` (nats), ``accuracy``, and with
+        ``val_`` before them those of the validation slices where there are any.
+    parameter
+        Name to use in an error.
+    """
+    figure = Figure(figsize=(8.0, 3.4), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    steps = [row["step"] for row in rows]
+    axes = figure.subplots(1, 2)
+    for axis, score, title in zip(
+        axes, ("loss", "accuracy"), ("Cross-entropy (nats)", "Accuracy"), strict=True
+    ):
+        for name, label, style in (
+            (score, "training patches, augmented", {"color": FALSE_PORE}),
+            (f"val_{score}", "validation slices", {"color": FALSE_SOLID}),
+        ):
+            if name in rows[0]:
+                axis.plot(steps, [row[name] for row in rows], marker=".", label=label, **style)
+        axis.set_title(title, fontsize=11)
+        axis.set_xlabel("Step")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    axes[0].legend(frameon=False, fontsize=9)
+    with replacing(path, parameter) as temporary:
+        figure.savefig(temporary, dpi=120)
 
 
 def _labels(axis: Any, labels: Plane, title: str) -> None:

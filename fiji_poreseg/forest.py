@@ -41,9 +41,6 @@ _PIXELS_A_TREE = 30_000
 # Features take some 200 bytes a pixel, in each thread.
 _PIXELS_AT_ONCE = 2**16
 _FEWEST_TREES_TO_SCORE = 20
-CLASS_WEIGHTS = ("auto", "balanced", "none")
-# Labels of a smaller share of a slice are scribbles: how many of each class says little.
-_DENSE_SHARE = 0.5
 # Share of the training pixels whose neighbours are cut off at a random depth, as at the ends.
 _CUT_SHARE = 0.3
 
@@ -234,9 +231,7 @@ def train(
     bank = bank or FeatureBank.for_spacing(spacing_nm(stack))
     reader = FeatureReader(stack, bank, milling)
     sample = _draw(reader, labels, indices, pixels, np.random.default_rng(seed))
-    balanced = class_weights == "balanced" or (
-        class_weights == "auto" and sample.labelled_share < _DENSE_SHARE
-    )
+    balanced = model.balances(class_weights, sample.labelled_share)
     classifier = _fit(sample, trees, balanced=balanced, seed=seed)
     held_out = _held_out_accuracy(sample, folds, reader.reach, trees, balanced=balanced, seed=seed)
     card = model.describe(

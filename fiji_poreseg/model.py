@@ -24,6 +24,8 @@ from fiji_poreseg.stack import Spacing, spacing_nm
 
 FORMAT_VERSION = 1
 SUFFIX = ".poreseg"
+CLASS_WEIGHTS = ("auto", "balanced", "none")
+_DENSE_SHARE = 0.5
 _DESCRIPTION = "model.json"
 _LARGEST_DESCRIPTION = 16 * 2**20
 _LARGEST_ARRAYS = 4 * 2**30
@@ -99,6 +101,21 @@ class Model(Protocol):
 
     def save(self, path: str | Path) -> None:
         """Write the model to a `.poreseg` file."""
+
+
+def balances(class_weights: str, labelled_share: float) -> bool:
+    """Whether each class is to count the same, not each pixel.
+
+    Parameters
+    ----------
+    class_weights
+        One of `CLASS_WEIGHTS`.
+    labelled_share
+        Share of the slices that is labelled. Where it is small, labels are scribbles: how many
+        there are of each class says little.
+    """
+    scribbled = labelled_share < _DENSE_SHARE
+    return class_weights == "balanced" or (class_weights == "auto" and scribbled)
 
 
 def likeliest(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,7 @@ def apply(
     stack: xr.DataArray,
     indices: Sequence[int],
     *,
+    options: Mapping[str, Any] | None = None,
     output: Path | None = None,
     probability: Path | None = None,
     uncertainty: Path | None = None,
@@ -72,6 +73,8 @@ def apply(
         A checked stack.
     indices
         0-based slices.
+    options
+        More that the model's `predict` takes.
     output, probability, uncertainty
         TIFFs to write the answer's three images to, slice by slice as they are made. Files that
         exist are replaced when all are whole, and none of them on an error.
@@ -81,6 +84,7 @@ def apply(
     ParameterError
         If the model does not fit the stack, or a file cannot be written.
     """
+    options = options or {}
     classes = model.card.classes
     several = len(classes) > 2
     shape = tuple(stack.sizes[axis] for axis in ("z", "y", "x"))
@@ -91,7 +95,7 @@ def apply(
         return probabilities if several else probabilities[SOLID - 1]
 
     def predicted(index: int, *channel: int) -> Planes:
-        ((_, probabilities),) = model.predict(stack, [index])
+        ((_, probabilities),) = model.predict(stack, [index], **options)
         return np.asarray(shown(probabilities)[channel])
 
     def doubted(index: int) -> Planes:
@@ -118,11 +122,11 @@ def apply(
         doubtful.writing(answer.uncertainty, "uncertainty"),
     ):
         if answer.made == ("segmentation",):
-            labelled = model.predict_labels(stack, indices)
+            labelled = model.predict_labels(stack, indices, **options)
             for index, labels in track(labelled, "Segmenting", len(indices)):
                 found.take(index, labels)
         else:
-            predictions = model.predict(stack, indices)
+            predictions = model.predict(stack, indices, **options)
             for index, probabilities in track(predictions, "Segmenting", len(indices)):
                 found.take(index, likeliest(probabilities))
                 planes = shown(probabilities)

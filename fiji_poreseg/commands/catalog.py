@@ -6,6 +6,7 @@ numpy or dask array, a path, an ImagePlus or an ImgLib2 image.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -26,11 +27,11 @@ from fiji_poreseg.commands import checks, presentation
 from fiji_poreseg.commands.spec import Catalog, Param, Role
 from fiji_poreseg.correction import Correction
 from fiji_poreseg.evaluation import Evaluation
-from fiji_poreseg.forest import CLASS_WEIGHTS, ForestModel
+from fiji_poreseg.forest import ForestModel
 from fiji_poreseg.measurement import Measurement
 from fiji_poreseg.model import Model
 from fiji_poreseg.phantoms import Phantom
-from fiji_poreseg.resunet import FILTERS, ResUNetModel
+from fiji_poreseg.resunet import FILTERS, PRECISIONS, ResUNetModel
 from fiji_poreseg.rois import labels_from, region_from
 from fiji_poreseg.segmentation import Segmentation
 from fiji_poreseg.stack import DEFAULT_CLASSES, as_stack, check_indices, to_dataarray
@@ -62,6 +63,13 @@ ModelFile = Annotated[
         metavar="FILE",
         suffix=models.SUFFIX,
         required_on_command_line=True,
+    ),
+]
+ClassWeights = Annotated[
+    str,
+    Param(
+        "balanced: each class counts the same, none: each pixel; auto balances scribbles",
+        choices=models.CLASS_WEIGHTS,
     ),
 ]
 Seed = Annotated[int, Param("seed of everything random", ge=0, le=2**32 - 1)]
@@ -178,13 +186,7 @@ def train_forest(
     indices: Indices = None,
     trees: Annotated[int, Param("number of trees", ge=1, le=10_000)] = 100,
     pixels: Annotated[int, Param("labelled pixels to train on at most", ge=100)] = 100_000,
-    class_weights: Annotated[
-        str,
-        Param(
-            "balanced: each class counts the same, none: each pixel; auto balances scribbles",
-            choices=CLASS_WEIGHTS,
-        ),
-    ] = "auto",
+    class_weights: ClassWeights = "auto",
     folds: Annotated[
         int,
         Param("blocks of slices to leave out for a held-out score; 0 for none", ge=0, le=20),
@@ -326,6 +328,21 @@ def train_resunet(
     network: Annotated[str, Param("size of the network", choices=tuple(FILTERS))] = "base",
     steps: Annotated[int, Param("batches of 8 patches to train on at most", ge=1)] = 1000,
     max_minutes: Annotated[float | None, Param("safety stop", unit="minutes", ge=0.01)] = None,
+    start: Annotated[
+        Path,
+        Param("what to start from: none, or a trained ResUNet's file", metavar="none|FILE"),
+    ] = Path("none"),
+    class_weights: ClassWeights = "auto",
+    resume: Annotated[bool, Param("go on with a training that was stopped or killed")] = False,
+    curve: Annotated[
+        Path | None,
+        Param(
+            "PNG to draw loss and accuracy in while it trains, with a CSV beside it",
+            role=Role.OUTPUT,
+            metavar="FILE",
+            suffix=".png",
+        ),
+    ] = None,
     classes: Classes = DEFAULT_CLASSES,
     mask_foreground: MaskForeground = "solid",
     milling: Milling = "forward",
@@ -358,6 +375,19 @@ def train_resunet(
         Length of the training; the default takes at most 10 minutes on 2 cores.
     max_minutes
         Stops after that time, and is recorded in the model if it does.
+    start
+        Fine-tuning: the `.poreseg` file of a ResUNet of this `network`, these `classes` and as
+        many detectors; its neighbours, in nm, are taken over. ``none`` starts from random weights.
+    class_weights
+        ``"balanced"`` lets each class count the same in the loss, ``"none"`` each pixel; ``"auto"``
+        balances where less than half of the slices is labelled, as by scribbles.
+    resume
+        Go on where a killed training of the same images and settings was, to the same weights as
+        an unbroken one: every 40 steps, ``NAME.checkpoint.npz`` is written beside
+        `model`. Starts where there is none; where all is done, the finished model is the answer.
+    curve
+        PNG of loss (nats) and accuracy of training and validation slices against the steps,
+        renewed every 40 steps; the numbers are in a CSV of the same name.
     classes
         Names of the classes 1, 2, and so on.
     mask_foreground
@@ -380,9 +410,13 @@ def train_resunet(
     ------
     ParameterError
         If stack and labels do not fit, both `indices` and `strategy` are given, a chosen slice
-        holds no label, or fewer than two classes are labelled.
+        holds no label, fewer than two classes are labelled, `start` does not fit, or what is to
+        be resumed was begun with other images or settings.
     """
     checks.check_file(models.SUFFIX, model=model)
+    checks.check_resume(resume, model)
+    checks.check_curve(curve)
+    began = None if start == Path("none") else checks.resunet_to_start_from(start)
     stack = as_stack(image, voxel_size_nm=voxel_size_nm, nodata=nodata)
     chosen = selection.chosen(stack.sizes["z"], indices, strategy, count)
     given = labels_from(labels, stack, mask_foreground=mask_foreground, classes=classes)
@@ -390,19 +424,32 @@ def train_resunet(
     # TensorFlow is loaded by the one command that trains with it, not by importing the package.
     from fiji_poreseg.resunet.training import train
 
+    def draw(rows: Sequence[Mapping[str, float]]) -> None:
+        if curve is not None:
+            # Matplotlib, like TensorFlow, is loaded by those who need it.
+            from fiji_poreseg.figures import learning_curve
+
+            learning_curve(curve, rows)
+            files.write_csv(curve.with_suffix(".csv"), rows, parameter="curve")
+
     trained = train(
         stack,
         given,
         trained_on,
         classes=classes,
         network=network,
+        start=began,
         steps=steps,
         max_minutes=max_minutes,
+        class_weights=class_weights,
         milling=milling,
         seed=seed,
+        file=model,
+        resume=resume,
+        checked=draw,
     )
-    if model is not None:
-        trained.save(model)
+    # Of a training that was finished before, too.
+    draw(trained.history)
     return trained
 
 
@@ -441,6 +488,16 @@ def segment(
             suffix=".tif",
         ),
     ] = None,
+    precision: Annotated[
+        str,
+        Param(
+            "of a ResUNet: fast is sooner on some processors, and off by some 0.01",
+            choices=PRECISIONS,
+        ),
+    ] = "exact",
+    augment: Annotated[
+        bool, Param("mean of a ResUNet's answers to eight flips and turns, in eight times the time")
+    ] = False,
     indices: Indices = None,
     voxel_size_nm: VoxelSize = None,
     nodata: NoData = None,
@@ -456,6 +513,11 @@ def segment(
     output, probability, uncertainty
         TIFFs to write, slice by slice: what takes more than 256 MB is not held in memory. They
         are there when all are whole; on an error or a cancellation, none is.
+    precision
+        ``"fast"`` lets a ResUNet compute in bfloat16 where the processor has it. A forest is
+        always exact.
+    augment
+        Let a ResUNet predict each slice in its eight flips and quarter turns, and take the mean.
     indices
         Slices to segment; all by default. The others are 0 in the segmentation.
     voxel_size_nm
@@ -471,7 +533,8 @@ def segment(
     Raises
     ------
     ParameterError
-        If the model cannot be read or does not fit the stack, or a file cannot be written.
+        If the model cannot be read or does not fit the stack, a file cannot be written, or
+        `augment` is asked of a forest.
 
     Warns
     -----
@@ -481,11 +544,13 @@ def segment(
     """
     checks.check_images(output=output, probability=probability, uncertainty=uncertainty)
     loaded = load(model)
+    options = checks.prediction_options(loaded, precision, augment)
     stack = as_stack(image, voxel_size_nm=voxel_size_nm, nodata=nodata)
     return segmentation.apply(
         loaded,
         stack,
         checks.all_or(indices, stack),
+        options=options,
         output=output,
         probability=probability,
         uncertainty=uncertainty,

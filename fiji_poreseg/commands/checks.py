@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from fiji_poreseg import files
+from fiji_poreseg import model as models
 from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.model import Model
+from fiji_poreseg.resunet import ResUNetModel
 from fiji_poreseg.stack import DEFAULT_CLASSES, as_labels, as_stack, check_indices, to_dataarray
 
 
@@ -86,6 +90,30 @@ def check_file(suffix: str, **outputs: Path | None) -> None:
             files.check_output(path, parameter, suffixes=(suffix,))
 
 
+def check_resume(resume: bool, model: Path | None) -> None:
+    """Refuse to resume where nothing says what."""
+    if resume and model is None:
+        raise ParameterError(
+            "resume",
+            "needs a model file, beside which the state of a training is kept",
+            "given without model",
+            "Give model=NAME.poreseg as well.",
+        )
+
+
+def resunet_to_start_from(path: Path) -> ResUNetModel:
+    """The trained ResUNet in a file."""
+    try:
+        found = models.load(path)
+    except ParameterError as error:
+        raise ParameterError("start", error.rule, error.value, error.hint) from error
+    if not isinstance(found, ResUNetModel):
+        raise ParameterError(
+            "start", "must be a ResUNet's file", f"another model in {path}", "Give start=none."
+        )
+    return found
+
+
 def check_images(**outputs: Path | None) -> None:
     """Refuse images that could not be written, or would overwrite each other."""
     taken: dict[Path, str] = {}
@@ -101,6 +129,27 @@ def check_images(**outputs: Path | None) -> None:
                 "Choose another name.",
             )
         taken[path.resolve()] = parameter
+
+
+def check_curve(path: Path | None) -> None:
+    """Refuse a PNG that could not be written, or whose CSV beside it could not."""
+    if path is not None:
+        check_file(".png", curve=path)
+        check_file(".csv", curve=path.with_suffix(".csv"))
+
+
+def prediction_options(model: Model, precision: str, augment: bool) -> dict[str, Any]:
+    """What `predict` takes beside the slices; refuses what only a ResUNet can do."""
+    if isinstance(model, ResUNetModel):
+        return {"precision": precision, "augment": augment}
+    if augment:
+        raise ParameterError(
+            "augment",
+            "needs a ResUNet",
+            "given with a forest, whose features are the same in all directions",
+            "Leave it out.",
+        )
+    return {}
 
 
 def make_folder(folder: Path) -> None:

@@ -49,7 +49,11 @@ class ResUNetModel:
     weights
         Its weights by name, float32, in the network's order.
     history
-        What was measured at each check while training.
+        What was measured at each check while training: ``step``, ``loss`` (cross-entropy in nats
+        over the labelled pixels, weighted as the classes are) and ``accuracy``, and
+        ``val_loss`` and ``val_accuracy`` of the validation slices where there are any.
+    training
+        The settings that it was trained with, and digests of what it saw, by parameter.
     """
 
     card: Card
@@ -57,6 +61,7 @@ class ResUNetModel:
     filters: tuple[int, ...]
     weights: Arrays
     history: tuple[Mapping[str, float], ...] = field(default=(), compare=False)
+    training: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @cached_property
     def _predictor(self) -> Predictor:
@@ -96,7 +101,12 @@ class ResUNetModel:
         yield from self._predictor.predict(stack, indices, precision=precision, augment=augment)
 
     def predict_labels(
-        self, stack: xr.DataArray, indices: Sequence[int]
+        self,
+        stack: xr.DataArray,
+        indices: Sequence[int],
+        *,
+        precision: str = "exact",
+        augment: bool = False,
     ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
         """Yield (index, labels) slice by slice, in order.
 
@@ -106,13 +116,16 @@ class ResUNetModel:
             A checked stack.
         indices
             0-based slices.
+        precision, augment
+            As `predict` takes them.
 
         Yields
         ------
         tuple
             The index and uint8 labels of shape (y, x), the likeliest class; 0 without data.
         """
-        for index, probabilities in self.predict(stack, indices):
+        options: dict[str, Any] = {"precision": precision, "augment": augment}
+        for index, probabilities in self.predict(stack, indices, **options):
             yield index, model.likeliest(probabilities)
 
     def save(self, path: str | Path) -> None:
@@ -121,6 +134,7 @@ class ResUNetModel:
             "context": asdict(self.context),
             "filters": self.filters,
             "history": self.history,
+            "training": self.training,
             "order": list(self.weights),
         }
         model.save(path, KIND, self.card, settings, self.weights)
@@ -133,6 +147,7 @@ def _read(card: Card, settings: Mapping[str, Any], arrays: Arrays) -> ResUNetMod
         tuple(map(int, settings["filters"])),
         {name: arrays[name] for name in settings["order"]},
         tuple(settings["history"]),
+        dict(settings.get("training", {})),
     )
 
 

@@ -89,7 +89,8 @@ def with_reach(
         float32, shape (y, x, channels): the last two channels hold the share of the deeper
         and of the higher neighbours that exist.
     """
-    kept = view.copy()
+    # In whichever order the axes lie in memory.
+    kept = view.copy(order="K")
     kept[1:][~exists] = MISSING
     rows, columns = view.shape[1:3]
     flat = np.moveaxis(kept, 0, 2).reshape(rows, columns, -1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.model import Arrays
 from fiji_poreseg.resunet.backend import keras
 
@@ -44,7 +45,8 @@ def build(channels: int, classes: int, filters: Sequence[int]) -> keras.Model:
     for count, skip in zip(reversed(filters[:-1]), reversed(skips), strict=True):
         x = layers.UpSampling2D(2, interpolation="nearest")(x)
         x = _residual_unit(layers.concatenate([x, skip]), count)
-    logits = layers.Conv2D(classes, 1, name="logits")(_activate(x))
+    # In float32 also where the layers before compute with less.
+    logits = layers.Conv2D(classes, 1, name="logits", dtype="float32")(_activate(x))
     return keras.Model(inputs, logits, name="resunet")
 
 
@@ -67,3 +69,22 @@ def to_arrays(network: keras.Model) -> Arrays:
     """The weights as plain arrays, by a name that says their place in the network."""
     names = [f"{i:03d}.{weight.name}" for i, weight in enumerate(network.weights)]
     return dict(zip(names, network.get_weights(), strict=True))
+
+
+def set_arrays(network: keras.Model, weights: Arrays, parameter: str) -> None:
+    """Put in the weights that `to_arrays` made.
+
+    Raises
+    ------
+    ParameterError
+        If they are those of another network.
+    """
+    try:
+        network.set_weights(list(weights.values()))
+    except ValueError as error:
+        raise ParameterError(
+            parameter,
+            "must hold the weights of the network that it describes",
+            f"a model with others ({str(error).splitlines()[0][:80]})",
+            "The file is damaged; train it again or copy it again.",
+        ) from error

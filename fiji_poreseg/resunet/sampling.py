@@ -1,18 +1,20 @@
 """Patches for training: drawn at random from the labelled slices, and augmented.
 
-What is varied is what varies in FIB-SEM: orientation in the plane, brightness, contrast and
-gamma of a slice, curtaining, noise, and how many slices there are above and below.
+What is varied is what varies in FIB-SEM: orientation in the plane, size and shape, sharpness,
+brightness, contrast and gamma of a slice, curtaining, noise, and how many slices there are above
+and below. A view lies in memory pixel by pixel, so that the neighbours of one are moved at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from scipy.sparse import csr_array
 
 from fiji_poreseg.resunet.backend import keras
 from fiji_poreseg.resunet.context import Channels, Context, channels, existing, with_reach
@@ -20,6 +22,15 @@ from fiji_poreseg.slices import SliceReader, voxel_offsets
 
 # Share of the patches whose neighbours are cut off at a random depth, as at the ends.
 _CUT_SHARE = 0.5
+# Shares of the patches that are resampled, blurred, and striped by curtaining.
+_DEFORMED_SHARE, _BLURRED_SHARE, _CURTAINED_SHARE = 0.4, 0.2, 0.3
+# A patch shows up to so much more or less of the slice than its own size.
+_LARGEST_ZOOM = 1.25
+# Root mean square of the elastic displacement at most, and the waves that make it up along a side.
+_LARGEST_BEND, _WAVES = 0.015, 4
+
+
+Labels: TypeAlias = npt.NDArray[np.uint8]
 
 
 class Views:
@@ -66,11 +77,35 @@ class Views:
         counts = np.array([np.count_nonzero(self._labels[index]) for index in indices])
         return np.asarray(counts / counts.sum())
 
-    def view(self, index: int) -> tuple[Channels, npt.NDArray[np.uint8]]:
-        """View of a slice, shape (1 + offsets, y, x, detectors), and its labels, (y, x)."""
+    def view(self, index: int) -> tuple[Channels, Labels]:
+        """View of a slice, shape (y, x, 1 + offsets, detectors), and its labels, (y, x)."""
         if index not in self._views:
-            self._views[index] = channels(self._reader, index, self._offsets)
+            seen = channels(self._reader, index, self._offsets)
+            self._views[index] = np.ascontiguousarray(np.moveaxis(seen, 0, 2))
         return self._views[index], self._labels[index]
+
+    @property
+    def seen(self) -> list[int]:
+        """All slices that are seen: the labelled ones and their neighbours."""
+        near = {index + offset for index in self._labels for offset in (0, *self._offsets)}
+        return sorted(near & set(range(len(self._reader))))
+
+    def counts(self, indices: Sequence[int], classes: int) -> npt.NDArray[np.int64]:
+        """Labelled pixels in some slices of the classes 1, 2, and so on."""
+        planes = (self._labels[index].ravel() for index in indices)
+        found = np.sum([np.bincount(plane, minlength=classes + 1) for plane in planes], axis=0)
+        return np.asarray(found[1:])
+
+    def labelled_share(self, indices: Sequence[int]) -> float:
+        """Share of the pixels with data that is labelled, in the mean of some slices."""
+        return float(
+            np.mean(
+                [
+                    np.count_nonzero(self._labels[index]) / max(1, self._reader[index].valid.sum())
+                    for index in indices
+                ]
+            )
+        )
 
     def exists(self, index: int) -> npt.NDArray[np.bool_]:
         """Which of its neighbours there are."""
@@ -106,7 +141,8 @@ class Patches(keras.utils.PyDataset):  # type: ignore[misc]
         super().__init__(workers=1)
         self._indices = tuple(indices)
         self._views, self._size, self._batch = views, size, batch
-        self._batches, self._seed, self._epoch = batches, seed, 0
+        self._batches, self._seed = batches, seed
+        self.epoch = 0
         self._shares = views.labelled(indices)
 
     def __len__(self) -> int:
@@ -114,68 +150,122 @@ class Patches(keras.utils.PyDataset):  # type: ignore[misc]
 
     def on_epoch_end(self) -> None:
         """Go on to the next epoch's draws."""
-        self._epoch += 1
+        self.epoch += 1
 
     def __getitem__(self, number: int) -> tuple[Channels, npt.NDArray[np.int32]]:
         """Inputs (batch, y, x, channels) and labels (batch, y, x), 0 where unlabelled."""
-        rng = np.random.default_rng([self._seed, self._epoch, number])
+        rng = np.random.default_rng([self._seed, self.epoch, number])
         patches = [self._patch(rng) for _ in range(self._batch)]
         return np.stack([x for x, _ in patches]), np.stack([y for _, y in patches])
 
     def _patch(self, rng: np.random.Generator) -> tuple[Channels, npt.NDArray[np.int32]]:
         index = int(rng.choice(self._indices, p=self._shares))
-        view, labels = self._crop(*self._views.view(index), rng)
+        view, labels = self._views.view(index)
+        deformed = rng.random() < _DEFORMED_SHARE
+        side = _zoomed(self._size, min(labels.shape), rng) if deformed else self._size
+        view, labels = _crop(view, labels, side, rng)
+        if deformed:
+            view, labels = _deform(view, labels, self._size, rng)
         view, labels = _turn(view, labels, rng)
         view = _vary(view, rng)
         exists = self._views.exists(index) & _kept(self._views.context.offsets_nm, rng)
-        return with_reach(view, exists, self._views.context.offsets_nm), labels.astype(np.int32)
+        whole = with_reach(np.moveaxis(view, 2, 0), exists, self._views.context.offsets_nm)
+        return whole, labels.astype(np.int32)
 
-    def _crop(
-        self, view: Channels, labels: npt.NDArray[np.uint8], rng: np.random.Generator
-    ) -> tuple[Channels, npt.NDArray[np.uint8]]:
-        """A random patch; where labels are so sparse that it holds none, one round a label."""
-        first = [int(rng.integers(side - self._size + 1)) for side in labels.shape]
-        patch = tuple(slice(start, start + self._size) for start in first)
-        if not labels[patch].any():
-            painted = rng.choice(np.argwhere(labels))
-            first = [
-                int(np.clip(place - rng.integers(self._size), 0, side - self._size))
-                for place, side in zip(painted, labels.shape, strict=True)
-            ]
-            patch = tuple(slice(start, start + self._size) for start in first)
-        return view[:, *patch], labels[patch]
+
+def _zoomed(size: int, slice_side: int, rng: np.random.Generator) -> int:
+    """Side of the part of a slice that a patch is to show."""
+    zoom = np.exp(rng.uniform(-1, 1) * np.log(_LARGEST_ZOOM))
+    return min(slice_side, round(size * float(zoom)))
+
+
+def _crop(
+    view: Channels, labels: Labels, size: int, rng: np.random.Generator
+) -> tuple[Channels, Labels]:
+    """A random part; where labels are so sparse that it holds none, one round a label."""
+    first = [int(rng.integers(side - size + 1)) for side in labels.shape]
+    part = tuple(slice(start, start + size) for start in first)
+    if not labels[part].any():
+        painted = rng.choice(np.argwhere(labels))
+        first = [
+            int(np.clip(place - rng.integers(size), 0, side - size))
+            for place, side in zip(painted, labels.shape, strict=True)
+        ]
+        part = tuple(slice(start, start + size) for start in first)
+    return view[part], labels[part]
+
+
+def _deform(
+    view: Channels, labels: Labels, size: int, rng: np.random.Generator
+) -> tuple[Channels, Labels]:
+    """Resample a part to a patch of `size` and bend it: views linearly, labels to the nearest."""
+    side = len(labels)
+    places = (np.arange(size) + 0.5) / size
+    bend = rng.uniform(0, _LARGEST_BEND) * side
+    rows, columns = (
+        np.clip(axis * side - 0.5 + bend * _waves(places, rng), 0, side - 1)
+        for axis in (places[:, np.newaxis], places[np.newaxis, :])
+    )
+    bent = labels[np.rint(rows).astype(int), np.rint(columns).astype(int)]
+    above, left = (np.minimum(axis.astype(int), side - 2) for axis in (rows, columns))
+    down, right = rows - above, columns - left
+    corners = (above * side + left)[..., np.newaxis] + [0, 1, side, side + 1]
+    shares = [(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right]
+    # A row for each pixel of the patch, with its share of the four pixels round its place.
+    mix = csr_array(
+        (
+            np.stack(shares, axis=-1).astype(np.float32).ravel(),
+            corners.ravel(),
+            np.arange(0, 4 * size**2 + 1, 4),
+        ),
+        shape=(size**2, side**2),
+    )
+    mixed = mix @ view.reshape(side**2, -1)
+    return mixed.reshape(size, size, *view.shape[2:]), bent
+
+
+def _waves(places: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """A smooth random field over a patch: a sum of cosines, root mean square about 1."""
+    cosines = np.cos(np.pi * np.outer(places, np.arange(_WAVES)))
+    heights = rng.standard_normal((_WAVES, _WAVES)) * 2 / _WAVES
+    return np.asarray(cosines @ heights @ cosines.T)
 
 
 def _turn(view: Channels, labels: Any, rng: np.random.Generator) -> tuple[Channels, Any]:
     """One of the eight flips and quarter turns."""
     turns = int(rng.integers(4))
-    view, labels = np.rot90(view, turns, (1, 2)), np.rot90(labels, turns)
+    view, labels = np.rot90(view, turns), np.rot90(labels, turns)
     if rng.random() < 0.5:
-        view, labels = view[:, :, ::-1], labels[:, ::-1]
+        view, labels = view[:, ::-1], labels[:, ::-1]
     return view, labels
 
 
 def _vary(view: Channels, rng: np.random.Generator) -> Channels:
-    """Change brightness, contrast and gamma, each slice by a little of its own, and add noise."""
-    shape = (len(view), 1, 1, 1)
+    """Change sharpness, brightness, contrast and gamma, and add stripes and noise.
+
+    Each slice differs a little in brightness and contrast.
+    """
+    if rng.random() < _BLURRED_SHARE:
+        view = gaussian_filter(view, rng.uniform(0.3, 1), axes=(0, 1), truncate=3)
+    shape = (view.shape[2], 1)
     contrast = rng.normal(1, 0.08) + rng.normal(0, 0.03, shape)
     brightness = rng.normal(0, 0.06) + rng.normal(0, 0.02, shape)
     gamma = np.exp(rng.normal(0, 0.12))
     varied = np.maximum(view, 0) ** np.float32(gamma) + np.minimum(view, 0)
     varied = varied * contrast.astype(np.float32) + brightness.astype(np.float32)
-    if rng.random() < 0.3:
-        varied = varied + _curtains(view.shape[2], rng)
+    if rng.random() < _CURTAINED_SHARE:
+        varied += _curtains(view.shape[1], rng)
     noise = np.float32(rng.uniform(0, 0.06))
     varied += noise * rng.standard_normal(view.shape, dtype=np.float32)
     return np.asarray(varied, np.float32)
 
 
 def _curtains(width: int, rng: np.random.Generator) -> Channels:
-    """Stripes along y: one smooth random profile, float32, shape (1, 1, x, 1)."""
+    """Stripes along y: one smooth random profile, float32, shape (x, 1, 1)."""
     smoothed = gaussian_filter1d(rng.standard_normal(width), rng.uniform(0.5, 3))
     profile = np.asarray(smoothed, np.float32)
     profile *= rng.uniform(0, 0.06) / max(float(profile.std()), 1e-6)
-    return profile[np.newaxis, np.newaxis, :, np.newaxis]
+    return profile[:, np.newaxis, np.newaxis]
 
 
 def _kept(offsets_nm: Sequence[float], rng: np.random.Generator) -> npt.NDArray[np.bool_]:

@@ -1,9 +1,10 @@
-"""Training of the ResUNet: masked loss, whole validation slices, early stopping, best weights."""
+"""Training of the ResUNet: whole validation slices, early stopping, best weights, going on."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,20 @@ from fiji_poreseg import model
 from fiji_poreseg.blocks import tiles
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.progress import report
-from fiji_poreseg.resunet import FILTERS, ResUNetModel
+from fiji_poreseg.resunet import FILTERS, ResUNetModel, checkpoint
 from fiji_poreseg.resunet.backend import keras, tf
+from fiji_poreseg.resunet.checkpoint import Row, Settings, State
 from fiji_poreseg.resunet.context import Channels, Context, with_reach
-from fiji_poreseg.resunet.network import build, to_arrays
+from fiji_poreseg.resunet.devices import accelerated
+from fiji_poreseg.resunet.loss import LabelledMean, objective, pixel_weights
+from fiji_poreseg.resunet.network import build, set_arrays, to_arrays
 from fiji_poreseg.resunet.sampling import Patches, Views
-from fiji_poreseg.slices import SliceReader, training_advice, warn_about_milling
+from fiji_poreseg.slices import (
+    SliceReader,
+    training_advice,
+    warn_about_milling,
+    warn_about_spacing,
+)
 from fiji_poreseg.stack import DEFAULT_CLASSES, check_two_classes, spacing_nm
 
 PATCH = 128
@@ -41,10 +50,15 @@ def train(
     *,
     classes: Sequence[str] = DEFAULT_CLASSES,
     network: str = "base",
+    start: ResUNetModel | None = None,
     steps: int = 1000,
     max_minutes: float | None = None,
+    class_weights: str = "auto",
     milling: str = "forward",
     seed: int = 0,
+    file: Path | None = None,
+    resume: bool = False,
+    checked: Callable[[Sequence[Row]], object] | None = None,
 ) -> ResUNetModel:
     """Train a ResUNet.
 
@@ -62,16 +76,29 @@ def train(
         Names of the classes 1, 2, and so on.
     network
         ``"small"``, ``"base"`` or ``"large"``.
+    start
+        A model whose weights to start from; None for random ones.
     steps
         Batches of 8 patches of 128 x 128 voxels to train on at most.
     max_minutes
         Safety stop; the model's card records whether it struck. None for no stop.
+    class_weights
+        ``"balanced"`` lets each class count the same in the cross-entropy, ``"none"`` each pixel;
+        ``"auto"`` balances where less than half of the slices is labelled.
     milling
         ``"forward"`` where a larger index lies deeper, else ``"reverse"``.
     seed
         Seed of the weights, the patches and their augmentation. The same seed gives the same
         weights on one machine, unless the safety stop struck. Python's, numpy's and
         TensorFlow's own generators are seeded with it, too.
+    file
+        `.poreseg` file to write. At each check a checkpoint is written beside it, which is removed
+        when the model is finished.
+    resume
+        Go on from that checkpoint, to the same weights as an unbroken training; start where there
+        is none, and answer with the model in `file` where that is finished.
+    checked
+        Called after each check with what was measured at all checks so far.
 
     Returns
     -------
@@ -81,7 +108,8 @@ def train(
     Raises
     ------
     ParameterError
-        If fewer than two classes are labelled in those slices, or slices are too small.
+        If fewer than two classes are labelled in those slices, slices are too small, `start` does
+        not fit, or what is to be resumed was begun with other images or settings.
     """
     if min(stack.sizes["y"], stack.sizes["x"]) < SMALLEST_SIDE:
         raise ParameterError(
@@ -91,33 +119,74 @@ def train(
             "Train a forest instead.",
         )
     warn_about_milling(stack, milling, training_advice(milling))
-    context = Context.for_spacing(spacing_nm(stack)[0])
+    filters = FILTERS[network]
+    detectors = stack.sizes.get("c", 1)
+    if start is None:
+        context = Context.for_spacing(spacing_nm(stack)[0])
+    else:
+        _check_start(start, network, detectors, classes)
+        warn_about_spacing(start.card.spacing_nm, stack)
+        context = start.context
     views = Views(SliceReader(stack), labels, indices, context, milling)
     check_two_classes(sorted(views.classes()), classes)
+    settings = {
+        "indices": list(indices),
+        "classes": list(classes),
+        "network": network,
+        "start": "none" if start is None else checkpoint.digest(start.weights.values()),
+        "steps": steps,
+        "class_weights": class_weights,
+        "milling": milling,
+        "voxel_size_nm": list(spacing_nm(stack)),
+        "nodata": stack.attrs.get("nodata"),
+        "seed": seed,
+        # Last: which slices these are depends on what stands above.
+        "image": checkpoint.digest_of_slices(stack, views.seen),
+        "labels": checkpoint.digest_of_slices(labels, indices),
+    }
+    state = checkpoint.resumed(file, settings) if file is not None and resume else None
+    if isinstance(state, ResUNetModel):
+        return state
     held_out = validation_slices({index: views.classes(index) for index in indices})
+    trained_on = [index for index in indices if index not in held_out]
+    weights = pixel_weights(
+        views.counts(trained_on, len(classes)), class_weights, views.labelled_share(trained_on)
+    )
     # The same seed must give the same weights: Python, numpy and TensorFlow are seeded, and
     # TensorFlow may not sum in whatever order its threads happen to finish.
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 
-    filters = FILTERS[network]
     side = min(PATCH, *(_whole(stack.sizes[axis], filters) for axis in ("y", "x")))
-    trained_on = [index for index in indices if index not in held_out]
     patches = Patches(views, trained_on, side, BATCH, min(steps, STEPS_PER_CHECK), seed)
-    trained = build(context.channel_count(stack.sizes.get("c", 1)), len(classes), filters)
-    trained.compile(_optimizer(steps), loss=masked_loss, metrics=[masked_accuracy])
-    watch = _Watch(steps, max_minutes)
-    history = trained.fit(
+    with accelerated():
+        trained = build(context.channel_count(detectors), len(classes), filters)
+        if start is not None:
+            set_arrays(trained, start.weights, "start")
+        trained.compile(
+            _optimizer(steps),
+            loss=objective(weights),
+            metrics=[LabelledMean(name, weights) for name in ("cross_entropy", "accuracy")],
+        )
+    watch = _Watch(steps, max_minutes, checked)
+    stopping = _EarlyStopping() if held_out else None
+    keeper = None if file is None else _Keeper(file, settings, watch, stopping)
+    if state is not None:
+        _restore(state, trained, patches, watch, stopping)
+    checks = -(-steps // STEPS_PER_CHECK)
+    devices = trained.distribute_strategy.num_replicas_in_sync
+    trained.fit(
         patches,
-        epochs=-(-steps // STEPS_PER_CHECK),
-        validation_data=_validation(views, held_out, filters) if held_out else None,
-        validation_batch_size=1,
-        callbacks=[watch, *_early_stopping(bool(held_out))],
+        initial_epoch=len(watch.rows),
+        # A finished training, killed before its model was written, has nothing left to do.
+        epochs=len(watch.rows) if state is not None and state.finished else checks,
+        validation_data=_validation(views, held_out, filters, devices) if held_out else None,
+        validation_batch_size=devices,
+        callbacks=[callback for callback in (watch, stopping, keeper) if callback is not None],
         verbose=0,
         shuffle=False,
-    ).history
-    rows = [{k: float(v[i]) for k, v in history.items()} for i in range(len(history["loss"]))]
-    best = min(rows, key=lambda row: row.get("val_loss", -1.0))
+    )
+    best = min(watch.rows, key=lambda row: row.get("val_loss", -row["step"]))
     card = model.describe(
         stack,
         labels,
@@ -129,11 +198,17 @@ def train(
             "steps": watch.steps,
             "stopped_by_max_minutes": 1 if watch.struck else None,
             "validation_loss": best.get("val_loss"),
-            "validation_accuracy": best.get("val_masked_accuracy"),
+            "validation_accuracy": best.get("val_accuracy"),
         },
         packages=("keras", "tensorflow"),
     )
-    return ResUNetModel(card, context, filters, to_arrays(trained), tuple(rows))
+    made = ResUNetModel(card, context, filters, to_arrays(trained), tuple(watch.rows), settings)
+    if file is not None:
+        made.save(file)
+        # What the safety stop cut short may be gone on with.
+        if not watch.struck:
+            checkpoint.place(file).unlink(missing_ok=True)
+    return made
 
 
 def validation_slices(classes: Mapping[int, frozenset[int]]) -> tuple[int, ...]:
@@ -158,32 +233,47 @@ def validation_slices(classes: Mapping[int, frozenset[int]]) -> tuple[int, ...]:
     return tuple(complete[(2 * i + 1) * len(complete) // (2 * held)] for i in range(held))
 
 
-def masked_loss(truth: Any, logits: Any) -> Any:
-    """Cross-entropy in nats over the labelled pixels; `truth` is 0 where unlabelled."""
-    labelled = keras.ops.cast(truth > 0, "float32")
-    losses = keras.losses.sparse_categorical_crossentropy(
-        keras.ops.maximum(truth - 1, 0), logits, from_logits=True
-    )
-    return keras.ops.sum(losses * labelled) / keras.ops.maximum(keras.ops.sum(labelled), 1)
-
-
-def masked_accuracy(truth: Any, logits: Any) -> Any:
-    """Share of the labelled pixels whose likeliest class is the true one."""
-    labelled = keras.ops.cast(truth > 0, "float32")
-    right = keras.ops.cast(keras.ops.argmax(logits, -1) + 1 == truth, "float32")
-    return keras.ops.sum(right * labelled) / keras.ops.maximum(keras.ops.sum(labelled), 1)
+def _check_start(start: ResUNetModel, network: str, detectors: int, classes: Sequence[str]) -> None:
+    """Refuse a model to start from whose weights mean something else."""
+    card = start.card
+    of_start = next(name for name, filters in FILTERS.items() if filters == start.filters)
+    for parameter, found, needed in (
+        ("network", network, of_start),
+        ("classes", ",".join(classes), ",".join(card.classes)),
+    ):
+        if found != needed:
+            raise ParameterError(
+                parameter,
+                f"must be {needed}, as in the model to start from",
+                found,
+                f"Give {parameter}={needed}, or start=none.",
+            )
+    if detectors != card.detectors:
+        raise ParameterError(
+            "start",
+            f"must have been trained with {detectors} detector(s), as the image has",
+            f"a model with {card.detectors}",
+            "Choose another model, or give start=none.",
+        )
 
 
 def _validation(
-    views: Views, held_out: Sequence[int], filters: Sequence[int]
+    views: Views, held_out: Sequence[int], filters: Sequence[int], devices: int
 ) -> tuple[Channels, npt.NDArray[np.int32]]:
-    """The validation slices as arrays, or what of them is labelled most where they are large."""
+    """The validation slices as arrays, or what of them is labelled most where they are large.
+
+    They are filled up with unlabelled ones, which count nothing, to as many for each device.
+    """
     inputs, truths = [], []
     for index in held_out:
         view, truth = views.view(index)
         window = _most_labelled(truth, filters)
-        inputs.append(with_reach(view[:, *window], views.exists(index), views.context.offsets_nm))
+        part = np.moveaxis(view[window], 2, 0)
+        inputs.append(with_reach(part, views.exists(index), views.context.offsets_nm))
         truths.append(truth[window].astype(np.int32))
+    for _ in range(-len(held_out) % devices):
+        inputs.append(inputs[0])
+        truths.append(np.zeros_like(truths[0]))
     return np.stack(inputs), np.stack(truths)
 
 
@@ -213,24 +303,24 @@ def _optimizer(steps: int) -> keras.optimizers.Optimizer:
     return keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=1.0)
 
 
-def _early_stopping(validated: bool) -> list[keras.callbacks.Callback]:
-    if not validated:
-        return []
-    return [keras.callbacks.EarlyStopping("val_loss", patience=PATIENCE, restore_best_weights=True)]
-
-
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
-    """Reports progress, and stops after the last step or when the safety stop strikes."""
+    """Reports progress, keeps what is measured, and stops in time."""
 
-    def __init__(self, steps: int, max_minutes: float | None) -> None:
+    def __init__(
+        self,
+        steps: int,
+        max_minutes: float | None,
+        checked: Callable[[Sequence[Row]], object] | None,
+    ) -> None:
         super().__init__()
-        self._total = steps
+        self._total, self._checked = steps, checked
         self._stop = None if max_minutes is None else time.monotonic() + 60 * max_minutes
         self.steps = 0
         self.struck = False
+        self.rows: list[Row] = []
 
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
-        """Count the step."""
+        """Count the step; stop after the last one or when the safety stop strikes."""
         self.steps += 1
         report("Training ResUNet", self.steps, self._total)
         self.struck = self._stop is not None and time.monotonic() > self._stop
@@ -240,3 +330,80 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
     def on_test_batch_end(self, *_: Any, **__: Any) -> None:
         """Say the same again: who listens may want to stop, and slices take long to check."""
         report("Training ResUNet", self.steps, self._total)
+
+    def on_epoch_end(self, _: int, logs: Mapping[str, float] | None = None) -> None:
+        """Keep the measurements under the names that `evaluate` has for them."""
+        measured = {
+            name.replace("cross_entropy", "loss"): float(value)
+            for name, value in (logs or {}).items()
+            if name.endswith(("cross_entropy", "accuracy"))
+        }
+        self.rows.append({"step": self.steps, **measured})
+        if self._checked is not None:
+            self._checked(self.rows)
+
+
+class _EarlyStopping(keras.callbacks.EarlyStopping):  # type: ignore[misc]
+    """Stops when the loss of the validation slices no longer falls, with the best weights.
+
+    Its state can be taken and put back.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "val_cross_entropy", mode="min", patience=PATIENCE, restore_best_weights=True
+        )
+        self.kept: State | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begin, or go on from the state kept."""
+        super().on_train_begin(logs)
+        if self.kept is not None:
+            self.best_weights = list(self.kept.best)
+            self.best, self.wait = self.kept.best_loss, self.kept.wait
+
+
+class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
+    """Writes a checkpoint after each check."""
+
+    def __init__(
+        self, file: Path, settings: Settings, watch: _Watch, stopping: _EarlyStopping | None
+    ) -> None:
+        super().__init__()
+        self._place, self._settings = checkpoint.place(file), settings
+        self._watch, self._stopping = watch, stopping
+
+    def on_epoch_end(self, *_: Any, **__: Any) -> None:
+        """Write it, unless the safety stop struck between checks: an unbroken run has no such."""
+        if self._watch.struck:
+            return
+        stopping = self._stopping
+        state = State(
+            network=self.model.get_weights(),
+            optimizer=[variable.numpy() for variable in self.model.optimizer.variables],
+            best=[] if stopping is None else stopping.best_weights,
+            best_loss=None if stopping is None else stopping.best,
+            wait=0 if stopping is None else stopping.wait,
+            steps=self._watch.steps,
+            rows=self._watch.rows,
+            finished=self.model.stop_training,
+        )
+        checkpoint.write(self._place, self._settings, state)
+
+
+def _restore(
+    state: State,
+    trained: keras.Model,
+    patches: Patches,
+    watch: _Watch,
+    stopping: _EarlyStopping | None,
+) -> None:
+    """Put everything that a training goes on from back in its place."""
+    trained.set_weights(state.network)
+    trained.optimizer.build(trained.trainable_variables)
+    for variable, value in zip(trained.optimizer.variables, state.optimizer, strict=True):
+        variable.assign(value)
+    patches.epoch = len(state.rows)
+    watch.rows, watch.steps = list(state.rows), state.steps
+    if stopping is not None:
+        stopping.kept = state
