@@ -109,8 +109,7 @@ def warmed(walk: Walk, columns: np.ndarray) -> Walk:
 def halves(work: Callable[[np.ndarray], np.ndarray], columns: np.ndarray) -> list[np.ndarray]:
     """Some work on two halves of the pixels at once."""
     with ThreadPoolExecutor(THREADS) as pool:
-        parts = np.array_split(columns, THREADS, axis=1)
-        return list(pool.map(work, map(np.ascontiguousarray, parts)))
+        return list(pool.map(work, np.array_split(columns, THREADS, axis=1)))
 
 
 def timed(work: Callable[[], Any], repeats: int = 1) -> tuple[Any, float]:
