@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 import fiji_poreseg as fp
-from fiji_poreseg import forest as forest_module
-from fiji_poreseg import segmentation
+from fiji_poreseg import features, segmentation
 from fiji_poreseg.errors import Canceled
 from fiji_poreseg.features import FeatureReader
 from fiji_poreseg.forest import ForestModel
@@ -141,7 +140,7 @@ def test_a_near_tie_has_the_same_label_with_and_without_a_probability(tmp_path):
 def test_any_block_and_any_threads_give_the_same_bits(monkeypatch, small, forest, pixels, threads):
     stack = small[0].assign_attrs(nodata=0)
     whole = [[*forest.predict(stack, range(12))], [*forest.predict_labels(stack, range(12))]]
-    monkeypatch.setattr(forest_module, "_PIXELS_AT_ONCE", pixels)
+    monkeypatch.setattr(features, "_PIXELS_AT_ONCE", pixels)
     monkeypatch.setattr("os.cpu_count", lambda: threads)
     cut = [[*forest.predict(stack, range(12))], [*forest.predict_labels(stack, range(12))]]
     for expected, found in zip(whole, cut, strict=True):

@@ -30,7 +30,7 @@ FILTERS = {
 
 
 @dataclass(frozen=True)
-class ResUNetModel:
+class ResUNetModel(model.Model):
     """A trained ResUNet.
 
     Parameters
@@ -47,7 +47,6 @@ class ResUNetModel:
         What was measured at each check while training.
     """
 
-    card: Card
     context: Context
     filters: tuple[int, ...]
     weights: Arrays
@@ -56,44 +55,11 @@ class ResUNetModel:
     def predict(
         self, stack: xr.DataArray, indices: Sequence[int]
     ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """Yield (index, probabilities) slice by slice, in order.
-
-        Parameters
-        ----------
-        stack
-            A checked stack.
-        indices
-            0-based slices.
-
-        Yields
-        ------
-        tuple
-            The index and float32 probabilities of shape (classes, y, x); NaN without data.
-        """
+        """Yield (index, probabilities) slice by slice, as `Model.predict` says."""
         from fiji_poreseg.resunet.inference import predict
 
         model.check_fits(self.card, stack)
         yield from predict(self, stack, indices)
-
-    def predict_labels(
-        self, stack: xr.DataArray, indices: Sequence[int]
-    ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-        """Yield (index, labels) slice by slice, in order.
-
-        Parameters
-        ----------
-        stack
-            A checked stack.
-        indices
-            0-based slices.
-
-        Yields
-        ------
-        tuple
-            The index and uint8 labels of shape (y, x), the likeliest class; 0 without data.
-        """
-        for index, probabilities in self.predict(stack, indices):
-            yield index, model.likeliest(probabilities)
 
     def save(self, path: str | Path) -> None:
         """Write the model to a `.poreseg` file."""
