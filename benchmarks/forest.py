@@ -7,9 +7,10 @@
     python benchmarks/forest.py features               the worth of each group, 8 minutes
 
 `speed`, like for like: one forest of 100 trees and one matrix of our features, walked by
-scikit-learn's `predict_proba` and by ours, both with two threads. Tool for tool: a stack through
-`multiscale_basic_features`, scikit-learn's trees and `predict_segmenter`, and through `segment`,
-each trained on the same pixels by a forest of 100 trees, each in a process of its own.
+scikit-learn's `predict_proba` and by ours, both with two threads; medians of seven, in turns.
+Tool for tool: a stack through `multiscale_basic_features`, scikit-learn's trees and
+`predict_segmenter`, and through `segment`, each trained on the same pixels by a forest of 100
+trees, each in a process of its own.
 `accuracy`: on all slices but those trained on, with the labels of distributed slices, and with
 scribbles alone. The forest of scikit-image is that of its example, but for 100 trees.
 `features`: the same error where a group of features is left out, over three phantoms.
@@ -78,10 +79,15 @@ def like_for_like(size: int) -> list[str]:
     classifier = model.classifier
     walk, compiling = timed(lambda: warmed(Walk(classifier), columns))
     classifier.set_params(n_jobs=THREADS)
-    theirs, base = timed(lambda: classifier.predict_proba(rows), repeats=3)
-    classifier.set_params(n_jobs=1)
-    probabilities, soft = timed(lambda: np.hstack(halves(walk.probabilities, columns)), repeats=3)
-    labels, hard = timed(lambda: np.hstack(halves(walk.labels, columns)), repeats=3)
+    ways: tuple[Callable[[], np.ndarray], ...] = (
+        lambda: classifier.predict_proba(rows),
+        lambda: np.hstack(halves(walk.probabilities, columns)),
+        lambda: np.hstack(halves(walk.labels, columns)),
+    )
+    # In turns, so that a moment in which the machine is slow does not meet one way alone.
+    rounds = [[timed(way) for way in ways] for _ in range(7)]
+    theirs, probabilities, labels = (answer for answer, _ in rounds[-1])
+    base, soft, hard = np.median([[seconds for _, seconds in each] for each in rounds], axis=0)
     difference = float(np.abs(probabilities.T - theirs).max())
     unequal = int(np.count_nonzero(labels != theirs.argmax(axis=1)))
     rate = columns.shape[1] / 1e6
@@ -109,18 +115,14 @@ def warmed(walk: Walk, columns: np.ndarray) -> Walk:
 def halves(work: Callable[[np.ndarray], np.ndarray], columns: np.ndarray) -> list[np.ndarray]:
     """Some work on two halves of the pixels at once."""
     with ThreadPoolExecutor(THREADS) as pool:
-        parts = np.array_split(columns, THREADS, axis=1)
-        return list(pool.map(work, map(np.ascontiguousarray, parts)))
+        return list(pool.map(work, np.array_split(columns, THREADS, axis=1)))
 
 
-def timed(work: Callable[[], Any], repeats: int = 1) -> tuple[Any, float]:
-    """What some work answers, and the seconds of the fastest of its runs."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        answer = work()
-        seconds.append(time.perf_counter() - start)
-    return answer, min(seconds)
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """What some work answers, and its seconds."""
+    start = time.perf_counter()
+    answer = work()
+    return answer, time.perf_counter() - start
 
 
 class Run(NamedTuple):

@@ -8,7 +8,7 @@ are in nm, so that a bank means the same on stacks of another voxel size.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -31,7 +31,8 @@ _STRUCTURE_SIGMAS_VOX = (2.0,)
 _DEVIATION_SIGMAS_VOX = (4.0,)
 # A reader remembers the slices within its reach, and a few for threads that are ahead.
 _SPARE_SLICES = 4
-_ROWS_AT_ONCE = 64
+# Features take some 200 bytes a pixel, in each thread; more leave the processor's cache.
+_PIXELS_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,15 +225,14 @@ class FeatureReader:
         numpy.ndarray
             float32, shape (features, rows, x), C-contiguous; NaN where a neighbour lacks.
         """
-        found = [
-            part
-            for detector in range(self.slices.detectors)
-            for part in (
-                self._in_plane(index, detector, rows),
-                self._in_depth(*self._around(index, detector, rows)),
-            )
-        ]
-        return np.concatenate(found)
+        return self._seen(index, rows, lambda part: part)
+
+    def bands(self) -> Iterator[slice]:
+        """Rows, from the first to the last, as many at once as leave room for their features."""
+        rows, columns = self.slices.shape
+        height = max(1, _PIXELS_AT_ONCE // columns)
+        for start in range(0, rows, height):
+            yield slice(start, min(start + height, rows))
 
     def pixels(
         self,
@@ -260,28 +260,35 @@ class FeatureReader:
         height, width = self.slices.shape
         places = np.arange(height * width)[where]
         found = np.empty((len(places), len(self.bank.names(self.slices.detectors))), np.float32)
-        # Some rows at a time: whole, the features of a large slice would fill the memory.
-        for start in range(0, height, _ROWS_AT_ONCE):
-            rows = slice(start, min(start + _ROWS_AT_ONCE, height))
-            chosen = np.flatnonzero((places >= start * width) & (places < rows.stop * width))
+        for rows in self.bands():
+            chosen = np.flatnonzero((places >= rows.start * width) & (places < rows.stop * width))
             if not len(chosen):
                 continue
-            at = places[chosen] - start * width
-            parts: list[Features] = []
-            for detector in range(self.slices.detectors):
-                flat = self._in_plane(index, detector, rows)
-                parts.append(flat.reshape(len(flat), -1)[:, at])
-                here, neighbours = (
-                    part.reshape(*part.shape[:-2], -1)[..., at]
-                    for part in self._around(index, detector, rows)
-                )
-                if hidden is not None:
-                    neighbours[np.broadcast_to(hidden[:, np.newaxis, chosen], neighbours.shape)] = (
-                        np.nan
-                    )
-                parts.append(self._in_depth(here, neighbours))
-            found[chosen] = np.concatenate(parts).T
+            at = places[chosen] - rows.start * width
+
+            def picked(part: Features, at: npt.NDArray[np.intp] = at) -> Features:
+                return part.reshape(*part.shape[:-2], -1)[..., at]
+
+            some = None if hidden is None else hidden[:, chosen]
+            found[chosen] = self._seen(index, rows, picked, some).T
         return found
+
+    def _seen(
+        self,
+        index: int,
+        rows: slice,
+        pick: Callable[[Features], Features],
+        hidden: npt.NDArray[np.bool_] | None = None,
+    ) -> Features:
+        """Features of the pixels that `pick` takes from shape (…, rows, x): shape (features, …)."""
+        parts = []
+        for detector in range(self.slices.detectors):
+            parts.append(pick(self._in_plane(index, detector, rows)))
+            here, neighbours = map(pick, self._around(index, detector, rows))
+            if hidden is not None:
+                np.moveaxis(neighbours, 1, 0)[:, hidden] = np.nan
+            parts.append(self._in_depth(here, neighbours))
+        return np.concatenate(parts)
 
     @property
     def reach(self) -> int:

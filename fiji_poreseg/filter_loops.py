@@ -23,7 +23,8 @@ TAPS_AT_ONCE = 4
 # Positions of what `measure` can write, as in `filters.QUANTITIES`.
 _GAUSSIAN, _DEVIATION, _GRADIENT, _LAPLACIAN = 0, 1, 2, 3
 _HESSIAN_LARGER, _HESSIAN_SMALLER, _STRUCTURE_LARGER, _STRUCTURE_SMALLER = 4, 5, 6, 7
-
+# The Gaussian and its second derivative are even, the first is odd.
+_EVEN, _ODD = np.float32(1), np.float32(-1)
 
 # Contracting a product and a sum into one instruction is the only liberty given: it depends on
 # the place in the row alone.
@@ -34,61 +35,35 @@ _FOUR_WEIGHTS = "f4, f4, f4, f4"
 _EIGHT_SLOTS = "i8, i8, i8, i8, i8, i8, i8, i8"
 
 
-@_compiled(f"void({_ROW}, {_FOUR_WEIGHTS}, {_ROWS}, {_EIGHT_SLOTS})")
-def _add_even_across(
+@_compiled(f"void({_ROW}, f4, {_FOUR_WEIGHTS}, {_ROWS}, {_EIGHT_SLOTS})")
+def _add_across(
     total: Plane,
-    k0: float, k1: float, k2: float, k3: float,
+    sign: float, k0: float, k1: float, k2: float, k3: float,
     rows: Plane,
     a0: int, b0: int, a1: int, b1: int, a2: int, b2: int, a3: int, b3: int,
 ) -> None:  # fmt: skip
     for x in range(total.size):
         total[x] += (
-            k0 * (rows[b0, x] + rows[a0, x])
-            + k1 * (rows[b1, x] + rows[a1, x])
-            + k2 * (rows[b2, x] + rows[a2, x])
-            + k3 * (rows[b3, x] + rows[a3, x])
+            k0 * (rows[b0, x] + sign * rows[a0, x])
+            + k1 * (rows[b1, x] + sign * rows[a1, x])
+            + k2 * (rows[b2, x] + sign * rows[a2, x])
+            + k3 * (rows[b3, x] + sign * rows[a3, x])
         )
 
 
-@_compiled(f"void({_ROW}, {_FOUR_WEIGHTS}, {_ROWS}, {_EIGHT_SLOTS})")
-def _add_odd_across(
+@_compiled(f"void({_ROW}, f4, {_FOUR_WEIGHTS}, {_ROW}, {_ROW})")
+def _add_along(
     total: Plane,
-    k0: float, k1: float, k2: float, k3: float,
-    rows: Plane,
-    a0: int, b0: int, a1: int, b1: int, a2: int, b2: int, a3: int, b3: int,
+    sign: float, k0: float, k1: float, k2: float, k3: float,
+    before: Plane,
+    after: Plane,
 ) -> None:  # fmt: skip
     for x in range(total.size):
         total[x] += (
-            k0 * (rows[b0, x] - rows[a0, x])
-            + k1 * (rows[b1, x] - rows[a1, x])
-            + k2 * (rows[b2, x] - rows[a2, x])
-            + k3 * (rows[b3, x] - rows[a3, x])
-        )
-
-
-@_compiled(f"void({_ROW}, {_FOUR_WEIGHTS}, {_ROW}, {_ROW})")
-def _add_even_along(
-    total: Plane, k0: float, k1: float, k2: float, k3: float, before: Plane, after: Plane
-) -> None:
-    for x in range(total.size):
-        total[x] += (
-            k0 * (after[x] + before[x + 3])
-            + k1 * (after[x + 1] + before[x + 2])
-            + k2 * (after[x + 2] + before[x + 1])
-            + k3 * (after[x + 3] + before[x])
-        )
-
-
-@_compiled(f"void({_ROW}, {_FOUR_WEIGHTS}, {_ROW}, {_ROW})")
-def _add_odd_along(
-    total: Plane, k0: float, k1: float, k2: float, k3: float, before: Plane, after: Plane
-) -> None:
-    for x in range(total.size):
-        total[x] += (
-            k0 * (after[x] - before[x + 3])
-            + k1 * (after[x + 1] - before[x + 2])
-            + k2 * (after[x + 2] - before[x + 1])
-            + k3 * (after[x + 3] - before[x])
+            k0 * (after[x] + sign * before[x + 3])
+            + k1 * (after[x + 1] + sign * before[x + 2])
+            + k2 * (after[x + 2] + sign * before[x + 1])
+            + k3 * (after[x + 3] + sign * before[x])
         )
 
 
@@ -108,9 +83,12 @@ def _pad(row: Plane, padded: Plane) -> None:
         padded[margin + row.size + x] = row[_reflected(row.size + x, row.size)]
 
 
-@_compiled(f"void({_ROW}, {_ROW}, b1, {_ROW})")
-def _along(padded: Plane, kernel: Plane, odd: bool, total: Plane) -> None:
-    """Convolve a padded row with half a kernel: element j is the weight at distance j."""
+@_compiled(f"void({_ROW}, {_ROW}, f4, {_ROW})")
+def _along(padded: Plane, kernel: Plane, sign: float, total: Plane) -> None:
+    """Convolve a padded row with half a kernel: element j is the weight at distance j.
+
+    `sign` is that of the other half: `_EVEN` or `_ODD`.
+    """
     radius, size = kernel.size - 1, total.size
     middle = kernel[0]
     for x in range(size):
@@ -118,10 +96,7 @@ def _along(padded: Plane, kernel: Plane, odd: bool, total: Plane) -> None:
     for j in range(1, radius + 1, 4):
         weights = kernel[j], kernel[j + 1], kernel[j + 2], kernel[j + 3]
         before, after = padded[radius - j - 3 :], padded[radius + j :]
-        if odd:
-            _add_odd_along(total, *weights, before, after)
-        else:
-            _add_even_along(total, *weights, before, after)
+        _add_along(total, sign, *weights, before, after)
 
 
 @_compiled("void(i8, i8, i8, i8[::1])")
@@ -132,11 +107,11 @@ def _place(row: int, rows: int, slots: int, places: npt.NDArray[np.int64]) -> No
         places[radius + distance] = _reflected(row + distance, rows) % slots
 
 
-@_compiled(f"void({_ROWS}, i8[::1], {_ROW}, b1, {_ROW})")
+@_compiled(f"void({_ROWS}, i8[::1], {_ROW}, f4, {_ROW})")
 def _across(
-    ring: Plane, places: npt.NDArray[np.int64], kernel: Plane, odd: bool, total: Plane
+    ring: Plane, places: npt.NDArray[np.int64], kernel: Plane, sign: float, total: Plane
 ) -> None:
-    """Convolve the rows at `places` with half a kernel."""
+    """Convolve the rows at `places` with half a kernel, as `_along` does."""
     radius = kernel.size - 1
     middle, here = kernel[0], ring[places[radius]]
     for x in range(total.size):
@@ -148,10 +123,7 @@ def _across(
             places[a], places[b], places[a - 1], places[b + 1],
             places[a - 2], places[b + 2], places[a - 3], places[b + 3],
         )  # fmt: skip
-        if odd:
-            _add_odd_across(total, *weights, ring, *eight)
-        else:
-            _add_even_across(total, *weights, ring, *eight)
+        _add_across(total, sign, *weights, ring, *eight)
 
 
 @_compiled(f"void({_ROW}, {_ROW}, {_ROW}, {_ROW}, {_ROW})")
@@ -236,44 +208,44 @@ def measure(
         while read < min(rows, row + radius_y + 1):
             slot = read % count
             _pad(plane[read], padded)
-            _along(padded, smooth_x, False, smoothed[slot])
+            _along(padded, smooth_x, _EVEN, smoothed[slot])
             if first or second:
-                _along(padded, slope_x, True, ring[1, slot])
+                _along(padded, slope_x, _ODD, ring[1, slot])
             if second:
-                _along(padded, bend_x, False, ring[2, slot])
+                _along(padded, bend_x, _EVEN, ring[2, slot])
             if deviation:
                 for x in range(padded.size):
                     padded[x] = padded[x] * padded[x]
-                _along(padded, smooth_x, False, squares[slot])
+                _along(padded, smooth_x, _EVEN, squares[slot])
             read += 1
         inside = start <= row < stop
         _place(row, rows, count, places)
         if inside:
             if wanted[_GAUSSIAN] >= 0 or deviation:
-                _across(smoothed, places, smooth_y, False, g)
+                _across(smoothed, places, smooth_y, _EVEN, g)
             if wanted[_GAUSSIAN] >= 0:
                 out[wanted[_GAUSSIAN], row - start] = g
             if deviation:
-                _across(squares, places, smooth_y, False, square)
+                _across(squares, places, smooth_y, _EVEN, square)
                 into = out[wanted[_DEVIATION], row - start]
                 for x in range(columns):
                     into[x] = np.sqrt(max(np.float32(0), square[x] - g[x] * g[x]))
         if first:
-            _across(ring[1], places, smooth_y, False, gx)
-            _across(smoothed, places, slope_y, True, gy)
+            _across(ring[1], places, smooth_y, _EVEN, gx)
+            _across(smoothed, places, slope_y, _ODD, gy)
         if inside and wanted[_GRADIENT] >= 0:
             into = out[wanted[_GRADIENT], row - start]
             for x in range(columns):
                 into[x] = np.sqrt(gx[x] * gx[x] + gy[x] * gy[x])
         if inside and second:
-            _across(ring[2], places, smooth_y, False, gxx)
-            _across(smoothed, places, bend_y, False, gyy)
+            _across(ring[2], places, smooth_y, _EVEN, gxx)
+            _across(smoothed, places, bend_y, _EVEN, gyy)
             if wanted[_LAPLACIAN] >= 0:
                 into = out[wanted[_LAPLACIAN], row - start]
                 for x in range(columns):
                     into[x] = gxx[x] + gyy[x]
             if hessian:
-                _across(ring[1], places, slope_y, True, gxy)
+                _across(ring[1], places, slope_y, _ODD, gxy)
                 _eigenvalues(gxx, gxy, gyy, one, other)
                 if wanted[_HESSIAN_LARGER] >= 0:
                     out[wanted[_HESSIAN_LARGER], row - start] = one
@@ -287,11 +259,11 @@ def measure(
             for x in range(columns):
                 spare[x] = left[x] * right[x]
             _pad(spare, padded)
-            _along(padded, smooth_x, False, products[which, slot])
+            _along(padded, smooth_x, _EVEN, products[which, slot])
         while ready < stop and row >= min(rows - 1, ready + radius_y):
             _place(ready, rows, count, places)
             for which in range(3):
-                _across(products[which], places, smooth_y, False, lines[10 + which])
+                _across(products[which], places, smooth_y, _EVEN, lines[10 + which])
             _eigenvalues(lines[10], lines[11], lines[12], one, other)
             if wanted[_STRUCTURE_LARGER] >= 0:
                 out[wanted[_STRUCTURE_LARGER], ready - start] = one

@@ -8,7 +8,7 @@ scipy, with the same result but for rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from threading import local
 
 import numpy as np
@@ -66,10 +66,9 @@ def measure(plane: Plane, sigma: Sigma, wanted: Mapping[str, int], rows: slice, 
         _measure_with_scipy(plane, sigma, wanted, rows, out)
 
 
-def reach(sigma: Sigma) -> tuple[int, int]:
-    """How far a Gaussian of `sigma` sees, in voxels along y and x."""
-    y, x = (int(_TRUNCATE * step + 0.5) for step in sigma)
-    return y, x
+def _radius(sigma: float) -> int:
+    """How far a Gaussian of `sigma` sees, in voxels."""
+    return int(_TRUNCATE * sigma + 0.5)
 
 
 def _measure_compiled(
@@ -91,7 +90,7 @@ def _half_kernels(sigma: float) -> npt.NDArray[np.float32]:
     """Weights at distances 0, 1, … of a Gaussian and its derivatives in units of sigma."""
     from fiji_poreseg.filter_loops import TAPS_AT_ONCE
 
-    radius = int(_TRUNCATE * sigma + 0.5)
+    radius = _radius(sigma)
     distance = np.arange(radius + 1) / sigma
     gaussian = np.exp(-0.5 * distance**2)
     gaussian /= gaussian[0] + 2 * gaussian[1:].sum()
@@ -103,10 +102,13 @@ def _half_kernels(sigma: float) -> npt.NDArray[np.float32]:
 def _measure_with_scipy(
     plane: Plane, sigma: Sigma, wanted: Mapping[str, int], rows: slice, out: Plane
 ) -> None:
-    far = reach(sigma)[0] * (2 if set(wanted) & set(_STRUCTURE) else 1)
+    far = _radius(sigma[0]) * (2 if set(wanted) & set(_STRUCTURE) else 1)
     above = min(rows.start, far)
     part = plane[rows.start - above : rows.stop + far]
     kept = slice(above, above + rows.stop - rows.start)
+    # Each pair of eigenvalues is computed once, and only where one of them is wanted.
+    hessian = cache(lambda: _eigenvalues(*_hessian(part, sigma)))
+    structure = cache(lambda: _eigenvalues(*_structure_tensor(part, sigma)))
     makers: dict[str, Callable[[], Plane]] = {
         "gaussian": lambda: _filtered(part, sigma, (0, 0)),
         "deviation": lambda: np.sqrt(
@@ -114,8 +116,10 @@ def _measure_with_scipy(
         ),
         "gradient": lambda: np.hypot(*_gradient(part, sigma)),
         "laplacian": lambda: _filtered(part, sigma, (2, 0)) + _filtered(part, sigma, (0, 2)),
-        **_eigenvalues("hessian", lambda: _hessian(part, sigma)),
-        **_eigenvalues("structure", lambda: _structure_tensor(part, sigma)),
+        "hessian_larger": lambda: hessian()[0],
+        "hessian_smaller": lambda: hessian()[1],
+        "structure_larger": lambda: structure()[0],
+        "structure_smaller": lambda: structure()[1],
     }
     for name, position in wanted.items():
         out[position] = makers[name]()[kept]
@@ -142,12 +146,10 @@ def _structure_tensor(plane: Plane, sigma: Sigma) -> tuple[Plane, Plane, Plane]:
     return yy, yx, xx
 
 
-def _eigenvalues(
-    name: str, matrix: Callable[[], tuple[Plane, Plane, Plane]]
-) -> dict[str, Callable[[], Plane]]:
-    def one(sign: int) -> Plane:
-        yy, yx, xx = matrix()
-        found: Plane = (yy + xx) / 2 + sign * np.hypot((yy - xx) / 2, yx)
-        return found
+def _eigenvalues(yy: Plane, yx: Plane, xx: Plane) -> Plane:
+    """Eigenvalues of a symmetric matrix at each pixel, the larger first: shape (2, y, x)."""
+    # Only where numba is missing: the compiled filters need nothing of scikit-image.
+    from skimage.feature import hessian_matrix_eigvals
 
-    return {f"{name}_larger": lambda: one(1), f"{name}_smaller": lambda: one(-1)}
+    found: Plane = hessian_matrix_eigvals([yy, yx, xx])
+    return found

@@ -38,15 +38,13 @@ KIND = "forest"
 _TREES_AT_ONCE = 5
 # More make training and prediction slower than they make them better (docs/forest.md).
 _PIXELS_A_TREE = 30_000
-# Features take some 200 bytes a pixel, in each thread.
-_PIXELS_AT_ONCE = 2**16
 _FEWEST_TREES_TO_SCORE = 20
 # Share of the training pixels whose neighbours are cut off at a random depth, as at the ends.
 _CUT_SHARE = 0.3
 
 
 @dataclass(frozen=True)
-class ForestModel:
+class ForestModel(model.Model):
     """A trained forest.
 
     Parameters
@@ -59,7 +57,6 @@ class ForestModel:
         The fitted scikit-learn forest; its classes are 1 for pore, 2 for solid, and so on.
     """
 
-    card: Card
     bank: FeatureBank
     classifier: RandomForestClassifier
 
@@ -77,39 +74,13 @@ class ForestModel:
     def predict(
         self, stack: xr.DataArray, indices: Sequence[int]
     ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """Yield (index, probabilities) slice by slice, in order.
-
-        Parameters
-        ----------
-        stack
-            A checked stack.
-        indices
-            0-based slices.
-
-        Yields
-        ------
-        tuple
-            The index and float32 probabilities of shape (classes, y, x); NaN without data.
-        """
+        """Yield (index, probabilities) slice by slice, as `Model.predict` says."""
         yield from self._slice_by_slice(stack, indices, self._probabilities)
 
     def predict_labels(
         self, stack: xr.DataArray, indices: Sequence[int]
     ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-        """Yield (index, labels) slice by slice, in order: faster than `predict`, and the same.
-
-        Parameters
-        ----------
-        stack
-            A checked stack.
-        indices
-            0-based slices.
-
-        Yields
-        ------
-        tuple
-            The index and uint8 labels of shape (y, x): 1 pore, 2 solid, …; 0 without data.
-        """
+        """Yield (index, labels) slice by slice, as `Model.predict_labels` says, but sooner."""
         yield from self._slice_by_slice(stack, indices, self._labels)
 
     def _slice_by_slice(
@@ -389,10 +360,7 @@ _FIELDS = (
 
 def _bands(reader: FeatureReader, index: int) -> Iterator[tuple[slice, Features]]:
     """Rows of a slice, few enough to hold, and their features, shape (features, pixels)."""
-    rows, columns = reader.slices.shape
-    height = max(1, _PIXELS_AT_ONCE // columns)
-    for start in range(0, rows, height):
-        band = slice(start, min(start + height, rows))
+    for band in reader.bands():
         features = reader.rows(index, band)
         yield band, features.reshape(len(features), -1)
 

@@ -1,4 +1,7 @@
-"""The `.poreseg` file: one zip of `model.json` and plain arrays. Loading it runs no code."""
+"""What a model is, and its `.poreseg` file: one zip of `model.json` and plain arrays.
+
+Loading it runs no code.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ import io
 import json
 import platform
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -75,30 +79,60 @@ class Card:
     normalisation: tuple[float, float] = PERCENTILES
 
 
-@runtime_checkable
-class Model(Protocol):
-    """What a forest and a ResUNet share."""
+@dataclass(frozen=True)
+class Model(ABC):
+    """What a forest and a ResUNet share.
 
-    @property
-    def card(self) -> Card:
-        """What the model says of itself."""
+    Parameters
+    ----------
+    card
+        What the model says of itself.
+    """
 
+    card: Card
+
+    @abstractmethod
     def predict(
         self, stack: xr.DataArray, indices: Sequence[int]
     ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """Yield (index, probabilities), float32, shape (classes, y, x), slice by slice.
+        """Yield (index, probabilities) slice by slice, in order.
 
-        Pixels without data are NaN.
+        Parameters
+        ----------
+        stack
+            A checked stack.
+        indices
+            0-based slices.
+
+        Yields
+        ------
+        tuple
+            The index and float32 probabilities of shape (classes, y, x); NaN without data.
+
+        Raises
+        ------
+        ParameterError
+            If the stack has another number of detectors than the one trained on.
         """
 
+    @abstractmethod
     def predict_labels(
         self, stack: xr.DataArray, indices: Sequence[int]
     ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-        """Yield (index, labels), uint8, shape (y, x), slice by slice; 0 without data.
+        """Yield (index, labels) slice by slice, in order: what `likeliest` makes of `predict`.
 
-        The same as `likeliest` makes of what `predict` yields, perhaps sooner.
+        Parameters
+        ----------
+        stack, indices
+            As for `predict`.
+
+        Yields
+        ------
+        tuple
+            The index and uint8 labels of shape (y, x): 1 pore, 2 solid, …; 0 without data.
         """
 
+    @abstractmethod
     def save(self, path: str | Path) -> None:
         """Write the model to a `.poreseg` file."""
 
@@ -328,7 +362,10 @@ def describe(
         milling=milling,
         training_indices=tuple(indices),
         seed=seed,
-        hashes={"image": _hash(stack, indices), "labels": _hash(labels, indices)},
+        hashes={
+            "image": digest_of_slices(stack, indices),
+            "labels": digest_of_slices(labels, indices),
+        },
         scores=scores,
         versions={
             "python": platform.python_version(),
@@ -337,7 +374,7 @@ def describe(
     )
 
 
-def _hash(image: xr.DataArray, indices: Sequence[int]) -> str:
+def digest_of_slices(image: xr.DataArray, indices: Sequence[int]) -> str:
     """SHA-256 of the values of some slices."""
     digest = hashlib.sha256()
     for index in indices:

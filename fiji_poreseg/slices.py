@@ -133,7 +133,18 @@ def voxel_offsets(offsets_nm: Sequence[float], stack: xr.DataArray, milling: str
 
 
 def depth_offsets(offsets_nm: Sequence[float], stack: xr.DataArray, milling: str) -> list[float]:
-    """The same as `voxel_offsets`, but not rounded: 1.5 lies between the next two slices."""
+    """Offsets in nm of depth as slices of this stack, not rounded: 1.5 lies between two slices.
+
+    Parameters
+    ----------
+    offsets_nm, stack, milling
+        As for `voxel_offsets`.
+
+    Returns
+    -------
+    list of float
+        At least one slice away, in the sign of the index.
+    """
     direction = 1 if milling == "forward" else -1
     slices = np.abs(offsets_nm) / spacing_nm(stack)[0]
     # On coarser slices a near neighbour is the next slice, not the slice itself.

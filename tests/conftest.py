@@ -60,7 +60,8 @@ def ij():
 @pytest.fixture
 def file_size_limit():
     """A function that lets files grow up to so many bytes only, like a disk that is full."""
-    resource = pytest.importorskip("resource")
+    # Windows has neither this module nor such a limit; the full disk itself is tested on Linux.
+    resource = pytest.importorskip("resource", reason="only Unix limits the size of files")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -105,7 +106,8 @@ def medulla():
 def display():
     """The name of a virtual display of its own, such as ":7", for processes with a window."""
     program = shutil.which("Xvfb")
-    if program is None:  # no package of Python's registry brings it, and only Linux has it
+    if program is None:
+        # No package of Python's registry brings an X server, and none but Linux can run this one.
         pytest.skip("needs Xvfb (Debian: apt install xvfb)")
     reading, writing = os.pipe()
     server = subprocess.Popen(

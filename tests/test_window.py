@@ -166,6 +166,7 @@ def test_ctrl_c_in_the_terminal_ends_it(tmp_path, display):
     assert (done.returncode, done.stderr) == (130, "fiji-poreseg: interrupted\n")
 
 
+# Elsewhere there is nothing that could be missing: no variable names the display.
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS and Windows always have a display")
 @pytest.mark.parametrize("missing", ["", ":6543"])
 def test_without_a_display_one_line_says_what_to_do(tmp_path, missing):

@@ -12,7 +12,7 @@ import xarray as xr
 from fiji_poreseg.bridge import dataset, imglib2, metadata
 from fiji_poreseg.bridge.imglib2 import to_imglib2
 from fiji_poreseg.bridge.jvm import jclass
-from fiji_poreseg.bridge.pixels import LARGE_BYTES, for_each, from_java, kind_of, to_java
+from fiji_poreseg.bridge.pixels import MOST_COPIED_BYTES, for_each, from_java, kind_of, to_java
 from fiji_poreseg.bridge.virtual import lazy_values, virtual_stack
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.stack import register_converter, to_dataarray
@@ -131,7 +131,7 @@ def _from_imageplus(image: Any, parameter: str) -> xr.DataArray:
     channels, slices = int(image.getNChannels()), int(image.getNSlices())
     image_stack = image.getStack()
     shape = (channels, slices, int(image.getHeight()), int(image.getWidth()))
-    if image_stack.isVirtual() or np.prod(shape) * dtype.itemsize > LARGE_BYTES:
+    if image_stack.isVirtual() or np.prod(shape) * dtype.itemsize > MOST_COPIED_BYTES:
         return metadata.read(image, lazy_values(image_stack, channels, dtype), parameter)
     values = np.empty(shape, dtype)
 

@@ -19,7 +19,7 @@ import xarray as xr
 from fiji_poreseg.bridge.jvm import jclass
 from fiji_poreseg.bridge.pixels import (
     KINDS,
-    LARGE_BYTES,
+    MOST_COPIED_BYTES,
     borrowed_buffer,
     for_each,
     from_java,
@@ -130,7 +130,7 @@ def values_of(image: Any, parameter: str) -> Any:
         from_java(storage, values)
         return values
     read = _plane_reader(image, shape, dtype)
-    if math.prod(shape) * dtype.itemsize > LARGE_BYTES:
+    if math.prod(shape) * dtype.itemsize > MOST_COPIED_BYTES:
         return lazy_planes(read, shape, dtype)
     planes = for_each(
         lambda number: read(*np.unravel_index(number, shape[:-2])),

@@ -20,7 +20,7 @@ from fiji_poreseg.errors import ParameterError
 
 T = TypeVar("T")
 
-LARGE_BYTES = 10**9
+MOST_COPIED_BYTES = 10**9
 """Images of Java up to this are copied; what is larger stays there, and its planes are read."""
 
 _WORTH_THREADS_BYTES = 2**24

@@ -35,7 +35,7 @@ FILTERS = {
 
 
 @dataclass(frozen=True)
-class ResUNetModel:
+class ResUNetModel(model.Model):
     """A trained ResUNet.
 
     Parameters
@@ -56,7 +56,6 @@ class ResUNetModel:
         The settings that it was trained with, and digests of what it saw, by parameter.
     """
 
-    card: Card
     context: Context
     filters: tuple[int, ...]
     weights: Arrays
@@ -77,25 +76,18 @@ class ResUNetModel:
         precision: str = "exact",
         augment: bool = False,
     ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """Yield (index, probabilities) slice by slice, in order.
+        """Yield (index, probabilities) slice by slice, as `Model.predict` says.
 
         Parameters
         ----------
-        stack
-            A checked stack.
-        indices
-            0-based slices.
+        stack, indices
+            As there.
         precision
             ``"exact"`` computes in float32. ``"fast"`` may compute in bfloat16, where the CPU
             has it, and changes probabilities by some 0.01.
         augment
             Predict each slice in its eight flips and quarter turns, and take the mean: eight
             times the time.
-
-        Yields
-        ------
-        tuple
-            The index and float32 probabilities of shape (classes, y, x); NaN without data.
         """
         model.check_fits(self.card, stack)
         yield from self._predictor.predict(stack, indices, precision=precision, augment=augment)
@@ -108,22 +100,7 @@ class ResUNetModel:
         precision: str = "exact",
         augment: bool = False,
     ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-        """Yield (index, labels) slice by slice, in order.
-
-        Parameters
-        ----------
-        stack
-            A checked stack.
-        indices
-            0-based slices.
-        precision, augment
-            As `predict` takes them.
-
-        Yields
-        ------
-        tuple
-            The index and uint8 labels of shape (y, x), the likeliest class; 0 without data.
-        """
+        """Yield (index, labels) slice by slice: the likeliest class, as `predict` finds it."""
         options: dict[str, Any] = {"precision": precision, "augment": augment}
         for index, probabilities in self.predict(stack, indices, **options):
             yield index, model.likeliest(probabilities)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import xarray as xr
 
 from fiji_poreseg import model
 from fiji_poreseg.errors import ParameterError
@@ -69,11 +68,6 @@ def digest(arrays: Iterable[Any]) -> str:
     for array in arrays:
         found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
-
-
-def digest_of_slices(image: xr.DataArray, indices: Sequence[int]) -> str:
-    """SHA-256 of the values of some slices."""
-    return digest(image.isel(z=index).data for index in indices)
 
 
 def resumed(file: Path, settings: Settings) -> State | ResUNetModel | None:

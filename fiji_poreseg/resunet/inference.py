@@ -13,10 +13,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from fiji_poreseg.blocks import blend_weights, tiles
-from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.resunet.backend import keras
 from fiji_poreseg.resunet.context import fill
-from fiji_poreseg.resunet.network import build
+from fiji_poreseg.resunet.network import build, set_arrays
 from fiji_poreseg.resunet.runtime import compiled
 from fiji_poreseg.slices import SliceReader, voxel_offsets
 
@@ -117,15 +116,7 @@ class Predictor:
 def _network(trained: ResUNetModel) -> keras.Model:
     channels = trained.context.channel_count(trained.card.detectors)
     network = build(channels, len(trained.card.classes), trained.filters)
-    try:
-        network.set_weights(list(trained.weights.values()))
-    except ValueError as error:
-        raise ParameterError(
-            "model",
-            "must hold the weights of the network that it describes",
-            f"a model with others ({str(error).splitlines()[0][:80]})",
-            "The file is damaged; train it again or copy it again.",
-        ) from error
+    set_arrays(network, trained.weights, "model")
     return network
 
 

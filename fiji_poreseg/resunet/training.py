@@ -141,8 +141,8 @@ def train(
         "nodata": stack.attrs.get("nodata"),
         "seed": seed,
         # Last: which slices these are depends on what stands above.
-        "image": checkpoint.digest_of_slices(stack, views.seen),
-        "labels": checkpoint.digest_of_slices(labels, indices),
+        "image": model.digest_of_slices(stack, views.seen),
+        "labels": model.digest_of_slices(labels, indices),
     }
     state = checkpoint.resumed(file, settings) if file is not None and resume else None
     if isinstance(state, ResUNetModel):

@@ -27,6 +27,7 @@ from fiji_poreseg.commands.spec import Catalog, Presentation
 # A first step of training takes a minute where other programs want the processors, too.
 PATIENCE_S = 180
 REACTION_S = 0.5
+SETTLED_S = 1
 RUN = []
 
 FAULTY = Catalog()
@@ -222,6 +223,30 @@ def run(title, **values):
     fill(window, **values)
     press(window)
     wait_for(f"{title} to end", lambda: not runs(title))
+    settle()
+
+
+def settle():
+    """Wait until the windows that opened have passed the focus on for the last time.
+
+    Without a window manager it goes to and fro between them, and ImageJ makes each image the
+    current one and records that.
+    """
+    last, since = None, time.monotonic()
+
+    def quiet():
+        nonlocal last, since
+        seen = recorded(), current()
+        if seen != last:
+            last, since = seen, time.monotonic()
+        return time.monotonic() - since > SETTLED_S
+
+    wait_for("the focus to stay", quiet)
+
+
+def current():
+    image = java("ij.WindowManager").getCurrentImage()
+    return image and str(image.getTitle())
 
 
 def begin(title, step, **values):
