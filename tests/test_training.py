@@ -341,7 +341,7 @@ class TestPatches:
         )
 
     def patches(self, views, epoch=0, size=32):
-        made = sampling.Patches(views, INDICES, size, 8, 4, seed=0)
+        made = sampling.Patches([(views, INDICES)], size, 8, 4, seed=0)
         made.epoch = epoch
         return made
 

@@ -72,10 +72,9 @@ class Views:
         planes = [self._labels[index] for index in indices or self._labels]
         return frozenset[int]().union(*(np.unique(plane).tolist() for plane in planes)) - {0}
 
-    def labelled(self, indices: Sequence[int]) -> npt.NDArray[np.float64]:
-        """Share of the labelled pixels of these slices that each of them holds."""
-        counts = np.array([np.count_nonzero(self._labels[index]) for index in indices])
-        return np.asarray(counts / counts.sum())
+    def labelled(self, index: int) -> int:
+        """Labelled pixels of a slice."""
+        return int(np.count_nonzero(self._labels[index]))
 
     def view(self, index: int) -> tuple[Channels, Labels]:
         """View of a slice, shape (y, x, 1 + offsets, detectors), and its labels, (y, x)."""
@@ -117,10 +116,8 @@ class Patches(keras.utils.PyDataset):  # type: ignore[misc]
 
     Parameters
     ----------
-    views
-        The labelled slices.
-    indices
-        Which of them to draw from.
+    sources
+        The labelled slices of one or more stacks, and which of them to draw from.
     size
         Side of a patch in voxels, no larger than a slice.
     batch, batches
@@ -131,19 +128,18 @@ class Patches(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __init__(
         self,
-        views: Views,
-        indices: Sequence[int],
+        sources: Sequence[tuple[Views, Sequence[int]]],
         size: int,
         batch: int,
         batches: int,
         seed: int,
     ) -> None:
         super().__init__(workers=1)
-        self._indices = tuple(indices)
-        self._views, self._size, self._batch = views, size, batch
-        self._batches, self._seed = batches, seed
+        self._slices = [(views, index) for views, indices in sources for index in indices]
+        self._size, self._batch, self._batches, self._seed = size, batch, batches, seed
         self.epoch = 0
-        self._shares = views.labelled(indices)
+        labelled = np.array([views.labelled(index) for views, index in self._slices])
+        self._shares = labelled / labelled.sum()
 
     def __len__(self) -> int:
         return self._batches
@@ -159,8 +155,8 @@ class Patches(keras.utils.PyDataset):  # type: ignore[misc]
         return np.stack([x for x, _ in patches]), np.stack([y for _, y in patches])
 
     def _patch(self, rng: np.random.Generator) -> tuple[Channels, npt.NDArray[np.int32]]:
-        index = int(rng.choice(self._indices, p=self._shares))
-        view, labels = self._views.view(index)
+        views, index = self._slices[rng.choice(len(self._slices), p=self._shares)]
+        view, labels = views.view(index)
         deformed = rng.random() < _DEFORMED_SHARE
         side = _zoomed(self._size, min(labels.shape), rng) if deformed else self._size
         view, labels = _crop(view, labels, side, rng)
@@ -168,8 +164,8 @@ class Patches(keras.utils.PyDataset):  # type: ignore[misc]
             view, labels = _deform(view, labels, self._size, rng)
         view, labels = _turn(view, labels, rng)
         view = _vary(view, rng)
-        exists = self._views.exists(index) & _kept(self._views.context.offsets_nm, rng)
-        whole = with_reach(np.moveaxis(view, 2, 0), exists, self._views.context.offsets_nm)
+        exists = views.exists(index) & _kept(views.context.offsets_nm, rng)
+        whole = with_reach(np.moveaxis(view, 2, 0), exists, views.context.offsets_nm)
         return whole, labels.astype(np.int32)
 
 

@@ -1,11 +1,9 @@
-"""Training of the ResUNet: whole validation slices, early stopping, best weights, going on."""
+"""Training of the ResUNet on some slices of a stack, with whole slices held out."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +12,12 @@ import xarray as xr
 from fiji_poreseg import model
 from fiji_poreseg.blocks import tiles
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.progress import report
-from fiji_poreseg.resunet import FILTERS, ResUNetModel, checkpoint
-from fiji_poreseg.resunet.backend import keras, tf
-from fiji_poreseg.resunet.checkpoint import Row, Settings, State
-from fiji_poreseg.resunet.context import Channels, Context, with_reach
+from fiji_poreseg.resunet import FILTERS, ResUNetModel, checkpoint, fitting
+from fiji_poreseg.resunet.checkpoint import Row
+from fiji_poreseg.resunet.context import Context, with_reach
 from fiji_poreseg.resunet.devices import accelerated
-from fiji_poreseg.resunet.loss import LabelledMean, objective, pixel_weights
+from fiji_poreseg.resunet.fitting import Plan, Validation
+from fiji_poreseg.resunet.loss import pixel_weights
 from fiji_poreseg.resunet.network import build, set_arrays, to_arrays
 from fiji_poreseg.resunet.sampling import Patches, Views
 from fiji_poreseg.slices import (
@@ -40,7 +37,7 @@ PATIENCE = 10
 # Slices are held out for validation one in ten, and at least one where there are three.
 _VALIDATION_SHARE = 0.1
 _LARGEST_VALIDATION_SIDE = 512
-_LEARNING_RATE = 3e-3
+LEARNING_RATE = 3e-3
 
 
 def train(
@@ -152,41 +149,27 @@ def train(
     weights = pixel_weights(
         views.counts(trained_on, len(classes)), class_weights, views.labelled_share(trained_on)
     )
-    # The same seed must give the same weights: Python, numpy and TensorFlow are seeded, and
-    # TensorFlow may not sum in whatever order its threads happen to finish.
-    keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
-
+    fitting.make_reproducible(seed)
     side = min(PATCH, *(_whole(stack.sizes[axis], filters) for axis in ("y", "x")))
-    patches = Patches(views, trained_on, side, BATCH, min(steps, STEPS_PER_CHECK), seed)
+    check = min(steps, STEPS_PER_CHECK)
+    plan = Plan(steps, LEARNING_RATE, check, PATIENCE, max_minutes)
+    patches = Patches([(views, trained_on)], side, BATCH, check, seed)
     with accelerated():
         trained = build(context.channel_count(detectors), len(classes), filters)
         if start is not None:
             set_arrays(trained, start.weights, "start")
-        trained.compile(
-            _optimizer(steps),
-            loss=objective(weights),
-            metrics=[LabelledMean(name, weights) for name in ("cross_entropy", "accuracy")],
-        )
-    watch = _Watch(steps, max_minutes, checked)
-    stopping = _EarlyStopping() if held_out else None
-    keeper = None if file is None else _Keeper(file, settings, watch, stopping)
-    if state is not None:
-        _restore(state, trained, patches, watch, stopping)
-    checks = -(-steps // STEPS_PER_CHECK)
+        fitting.compile_for_training(trained, plan, weights)
     devices = trained.distribute_strategy.num_replicas_in_sync
-    trained.fit(
+    fitted = fitting.fit(
+        trained,
         patches,
-        initial_epoch=len(watch.rows),
-        # A finished training, killed before its model was written, has nothing left to do.
-        epochs=len(watch.rows) if state is not None and state.finished else checks,
-        validation_data=_validation(views, held_out, filters, devices) if held_out else None,
-        validation_batch_size=devices,
-        callbacks=[callback for callback in (watch, stopping, keeper) if callback is not None],
-        verbose=0,
-        shuffle=False,
+        _validation(views, held_out, filters, devices) if held_out else None,
+        plan,
+        file=file,
+        settings=settings,
+        state=state,
+        checked=checked,
     )
-    best = min(watch.rows, key=lambda row: row.get("val_loss", -row["step"]))
     card = model.describe(
         stack,
         labels,
@@ -195,18 +178,18 @@ def train(
         milling=milling,
         seed=seed,
         scores={
-            "steps": watch.steps,
-            "stopped_by_max_minutes": 1 if watch.struck else None,
-            "validation_loss": best.get("val_loss"),
-            "validation_accuracy": best.get("val_accuracy"),
+            "steps": fitted.steps,
+            "stopped_by_max_minutes": 1 if fitted.stopped_by_max_minutes else None,
+            "validation_loss": fitted.best.get("val_loss"),
+            "validation_accuracy": fitted.best.get("val_accuracy"),
         },
         packages=("keras", "tensorflow"),
     )
-    made = ResUNetModel(card, context, filters, to_arrays(trained), tuple(watch.rows), settings)
+    made = ResUNetModel(card, context, filters, to_arrays(trained), fitted.rows, settings)
     if file is not None:
         made.save(file)
         # What the safety stop cut short may be gone on with.
-        if not watch.struck:
+        if not fitted.stopped_by_max_minutes:
             checkpoint.place(file).unlink(missing_ok=True)
     return made
 
@@ -259,7 +242,7 @@ def _check_start(start: ResUNetModel, network: str, detectors: int, classes: Seq
 
 def _validation(
     views: Views, held_out: Sequence[int], filters: Sequence[int], devices: int
-) -> tuple[Channels, npt.NDArray[np.int32]]:
+) -> Validation:
     """The validation slices as arrays, or what of them is labelled most where they are large.
 
     They are filled up with unlabelled ones, which count nothing, to as many for each device.
@@ -290,120 +273,3 @@ def _whole(length: int, filters: Sequence[int]) -> int:
     """The largest side up to `length` that the network can halve as often as it does."""
     multiple = 2 ** (len(filters) - 1)
     return int(length // multiple * multiple)
-
-
-def _optimizer(steps: int) -> keras.optimizers.Optimizer:
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=_LEARNING_RATE / 10,
-        decay_steps=max(1, steps - steps // 20),
-        alpha=0.01,
-        warmup_target=_LEARNING_RATE,
-        warmup_steps=steps // 20,
-    )
-    return keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=1.0)
-
-
-class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
-    """Reports progress, keeps what is measured, and stops in time."""
-
-    def __init__(
-        self,
-        steps: int,
-        max_minutes: float | None,
-        checked: Callable[[Sequence[Row]], object] | None,
-    ) -> None:
-        super().__init__()
-        self._total, self._checked = steps, checked
-        self._stop = None if max_minutes is None else time.monotonic() + 60 * max_minutes
-        self.steps = 0
-        self.struck = False
-        self.rows: list[Row] = []
-
-    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
-        """Count the step; stop after the last one or when the safety stop strikes."""
-        self.steps += 1
-        report("Training ResUNet", self.steps, self._total)
-        self.struck = self._stop is not None and time.monotonic() > self._stop
-        if self.struck or self.steps == self._total:
-            self.model.stop_training = True
-
-    def on_test_batch_end(self, *_: Any, **__: Any) -> None:
-        """Say the same again: who listens may want to stop, and slices take long to check."""
-        report("Training ResUNet", self.steps, self._total)
-
-    def on_epoch_end(self, _: int, logs: Mapping[str, float] | None = None) -> None:
-        """Keep the measurements under the names that `evaluate` has for them."""
-        measured = {
-            name.replace("cross_entropy", "loss"): float(value)
-            for name, value in (logs or {}).items()
-            if name.endswith(("cross_entropy", "accuracy"))
-        }
-        self.rows.append({"step": self.steps, **measured})
-        if self._checked is not None:
-            self._checked(self.rows)
-
-
-class _EarlyStopping(keras.callbacks.EarlyStopping):  # type: ignore[misc]
-    """Stops when the loss of the validation slices no longer falls, with the best weights.
-
-    Its state can be taken and put back.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(
-            "val_cross_entropy", mode="min", patience=PATIENCE, restore_best_weights=True
-        )
-        self.kept: State | None = None
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Begin, or go on from the state kept."""
-        super().on_train_begin(logs)
-        if self.kept is not None:
-            self.best_weights = list(self.kept.best)
-            self.best, self.wait = self.kept.best_loss, self.kept.wait
-
-
-class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
-    """Writes a checkpoint after each check."""
-
-    def __init__(
-        self, file: Path, settings: Settings, watch: _Watch, stopping: _EarlyStopping | None
-    ) -> None:
-        super().__init__()
-        self._place, self._settings = checkpoint.place(file), settings
-        self._watch, self._stopping = watch, stopping
-
-    def on_epoch_end(self, *_: Any, **__: Any) -> None:
-        """Write it, unless the safety stop struck between checks: an unbroken run has no such."""
-        if self._watch.struck:
-            return
-        stopping = self._stopping
-        state = State(
-            network=self.model.get_weights(),
-            optimizer=[variable.numpy() for variable in self.model.optimizer.variables],
-            best=[] if stopping is None else stopping.best_weights,
-            best_loss=None if stopping is None else stopping.best,
-            wait=0 if stopping is None else stopping.wait,
-            steps=self._watch.steps,
-            rows=self._watch.rows,
-            finished=self.model.stop_training,
-        )
-        checkpoint.write(self._place, self._settings, state)
-
-
-def _restore(
-    state: State,
-    trained: keras.Model,
-    patches: Patches,
-    watch: _Watch,
-    stopping: _EarlyStopping | None,
-) -> None:
-    """Put everything that a training goes on from back in its place."""
-    trained.set_weights(state.network)
-    trained.optimizer.build(trained.trainable_variables)
-    for variable, value in zip(trained.optimizer.variables, state.optimizer, strict=True):
-        variable.assign(value)
-    patches.epoch = len(state.rows)
-    watch.rows, watch.steps = list(state.rows), state.steps
-    if stopping is not None:
-        stopping.kept = state
