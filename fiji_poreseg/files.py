@@ -10,6 +10,7 @@ import errno
 import io
 import logging
 import lzma
+import math
 import os
 import re
 import struct
@@ -197,6 +198,14 @@ class SliceWriter:
             # What a full disk refuses is told here, and not when the file is closed.
             self._stream.flush()
 
+    def read(self, index: int) -> npt.NDArray[Any]:
+        """A slice that was written before."""
+        shape = self._shape[1:]
+        size = math.prod(shape) * self._dtype.itemsize
+        self._stream.seek(self._offset + index * size)
+        values = np.frombuffer(self._stream.read(size), self._dtype).reshape(shape)
+        return values.astype(self._dtype.newbyteorder("="), copy=False)
+
     def reader(self) -> Callable[..., npt.NDArray[Any]]:
         """Open the file, once it is in its place: reads a slice, or a plane of it, by index."""
         return _reader(self._target, self._offset, self._shape, self._dtype)
@@ -204,9 +213,11 @@ class SliceWriter:
 
 @contextmanager
 def writing(
-    path: PathLike, image: xr.DataArray, *, parameter: str = "output"
+    path: PathLike, image: xr.DataArray, *, parameter: str = "output", resume: bool = False
 ) -> Iterator[SliceWriter]:
     """Write a TIFF like `write`, but slice by slice, as they come.
+
+    Until it is whole, what there is of it lies in the file that `begun` names.
 
     Parameters
     ----------
@@ -217,6 +228,8 @@ def writing(
         numpy array of floating point or 16 bits that has none in its attributes.
     parameter
         Name to use in an error.
+    resume
+        Go on with what there is of it, and keep that on an exception.
 
     Raises
     ------
@@ -226,8 +239,8 @@ def writing(
     check_output(path, parameter)
     dtype = _grey_type(image, parameter)
     ordered = image.transpose("z", *(dim for dim in image.dims if dim != "z"))
-    with replacing(path, parameter) as part:
-        offset = _write_header(part, ordered, dtype)
+    with replacing(path, parameter, begun(path), keep=resume) as part:
+        offset = _begin(part, ordered, dtype, resume=resume)
         with open(part, "r+b") as stream:
             stored = dtype.newbyteorder(">")
             yield SliceWriter(path, stream, offset, ordered.shape, stored, parameter)
@@ -250,11 +263,30 @@ def write_csv(
     write_text(path, text.getvalue(), parameter=parameter)
 
 
+def begun(path: PathLike) -> Path:
+    """Where an image lies that `writing` has begun, until it is whole: beside it, hidden."""
+    target = Path(os.path.realpath(path))
+    return target.with_name(f".{target.name}.begun")
+
+
 @contextmanager
-def replacing(path: PathLike, parameter: str = "output") -> Iterator[Path]:
+def replacing(
+    path: PathLike, parameter: str = "output", part: Path | None = None, *, keep: bool = False
+) -> Iterator[Path]:
     """Give a path beside `path` to write to, and put that file in its place on success.
 
     On an exception the part written is removed and an older file stays as it was.
+
+    Parameters
+    ----------
+    path
+        The file to be replaced.
+    parameter
+        Name to use in an error.
+    part
+        The path to write to; by default one that no other file has.
+    keep
+        Whether the part stays on an exception.
 
     Raises
     ------
@@ -262,16 +294,26 @@ def replacing(path: PathLike, parameter: str = "output") -> Iterator[Path]:
         If the folder cannot be written or the disk is full.
     """
     target = Path(os.path.realpath(path))
-    # Not tempfile: its files may be read by their owner only, whatever the umask.
-    part = target.with_name(f".{uuid.uuid4().hex}{target.suffix}")
+    part = part or _scratch(target)
     try:
         with _not_writable_in_words(path, parameter):
             yield part
             os.replace(part, target)
     finally:
-        # A folder that vanished has no part to remove, and must not hide the first error.
-        if part.exists():
-            part.unlink()
+        if not keep:
+            _remove(part)
+
+
+def _scratch(target: Path) -> Path:
+    """A path beside `target` that no other file has."""
+    # Not tempfile: its files may be read by their owner only, whatever the umask.
+    return target.with_name(f".{uuid.uuid4().hex}{target.suffix}")
+
+
+def _remove(part: Path) -> None:
+    # A folder that vanished has no part to remove, and must not hide the first error.
+    if part.exists():
+        part.unlink()
 
 
 def check_output(
@@ -639,6 +681,26 @@ def _write_header(part: Path, image: xr.DataArray, dtype: np.dtype[Any]) -> int:
         )
     assert place is not None  # the writer's answer to returnoffset
     return place[0]
+
+
+def _begin(part: Path, image: xr.DataArray, dtype: np.dtype[Any], *, resume: bool) -> int:
+    """Begin a file, or leave it where it was begun alike; answer with the place of its values."""
+    fresh = _scratch(part)
+    try:
+        offset = _write_header(fresh, image, dtype)
+        if not (resume and _begin_alike(part, fresh, offset)):
+            os.replace(fresh, part)
+    finally:
+        _remove(fresh)
+    return offset
+
+
+def _begin_alike(part: Path, fresh: Path, length: int) -> bool:
+    """Whether two files have one size and the same first bytes."""
+    if not part.exists() or part.stat().st_size != fresh.stat().st_size:
+        return False
+    with open(part, "rb") as one, open(fresh, "rb") as other:
+        return one.read(length) == other.read(length)
 
 
 def _photometric(image: xr.DataArray, is_labels: bool) -> str:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -26,7 +25,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from fiji_poreseg import model
 from fiji_poreseg.features import FeatureBank, FeatureReader, Features
-from fiji_poreseg.model import Arrays, Card
+from fiji_poreseg.model import Arrays, Card, Contents
 from fiji_poreseg.progress import report, track
 from fiji_poreseg.slices import training_advice, warn_about_milling
 from fiji_poreseg.stack import DEFAULT_CLASSES, check_two_classes, spacing_nm
@@ -132,14 +131,14 @@ class ForestModel(model.Model):
         """The classes that the trees know."""
         return np.asarray(self.classifier.classes_, np.intp)
 
-    def save(self, path: str | Path) -> None:
-        """Write the model to a `.poreseg` file."""
+    def contents(self) -> Contents:
+        """What its file holds beside the card."""
         settings = {
             "bank": self.bank.settings,
             "classes_found": self.classifier.classes_.tolist(),
             "features": self.bank.names(self.card.detectors),
         }
-        model.save(path, KIND, self.card, settings, _to_arrays(self.classifier))
+        return Contents(KIND, settings, _to_arrays(self.classifier))
 
 
 def train(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +79,24 @@ class Card:
     normalisation: tuple[float, float] = PERCENTILES
 
 
+class Contents(NamedTuple):
+    """What a model's file holds beside the card.
+
+    Parameters
+    ----------
+    kind
+        ``"forest"`` or ``"resunet"``.
+    settings
+        What this kind needs beside the arrays, in JSON's types.
+    arrays
+        The weights, by name.
+    """
+
+    kind: str
+    settings: Mapping[str, Any]
+    arrays: Arrays
+
+
 @dataclass(frozen=True)
 class Model(ABC):
     """What a forest and a ResUNet share.
@@ -133,8 +151,49 @@ class Model(ABC):
         """
 
     @abstractmethod
+    def contents(self) -> Contents:
+        """What its file holds beside the card."""
+
     def save(self, path: str | Path) -> None:
-        """Write the model to a `.poreseg` file."""
+        """Write the model to a file, atomically; equal models make equal files.
+
+        Parameters
+        ----------
+        path
+            The file, ``.poreseg``.
+
+        Raises
+        ------
+        ParameterError
+            If the file cannot be written.
+        """
+        check_output(Path(path), "model", suffixes=(SUFFIX,))
+        with (
+            replacing(Path(path), parameter="model") as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
+            archive.writestr(_entry(_DESCRIPTION), self._description())
+            for name, array in self.contents().arrays.items():
+                buffer = io.BytesIO()
+                np.save(buffer, array, allow_pickle=False)
+                archive.writestr(_entry(f"{name}.npy"), buffer.getvalue())
+
+    def digest(self) -> str:
+        """SHA-256 of what its file holds."""
+        found = hashlib.sha256(self._description().encode())
+        for array in self.contents().arrays.values():
+            found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
+
+    def _description(self) -> str:
+        contents = self.contents()
+        description = {
+            "format_version": FORMAT_VERSION,
+            "kind": contents.kind,
+            "card": asdict(self.card),
+            "settings": contents.settings,
+        }
+        return json.dumps(description, indent=1, ensure_ascii=False)
 
 
 def balances(class_weights: str, labelled_share: float) -> bool:
@@ -177,48 +236,6 @@ _readers: dict[str, Callable[[Card, Mapping[str, Any], Arrays], Model]] = {}
 def register_kind(kind: str, reader: Callable[[Card, Mapping[str, Any], Arrays], Model]) -> None:
     """Let `load` read models of a kind: `reader` makes one from card, settings and arrays."""
     _readers[kind] = reader
-
-
-def save(
-    path: str | Path, kind: str, card: Card, settings: Mapping[str, Any], arrays: Arrays
-) -> None:
-    """Write a model file, atomically; equal models make equal files.
-
-    Parameters
-    ----------
-    path
-        The file, ``.poreseg``.
-    kind
-        ``"forest"`` or ``"resunet"``.
-    card
-        What every model says of itself.
-    settings
-        What this kind needs beside the arrays, in JSON's types.
-    arrays
-        The weights, by name.
-
-    Raises
-    ------
-    ParameterError
-        If the file cannot be written.
-    """
-    check_output(Path(path), "model", suffixes=(SUFFIX,))
-    description = {
-        "format_version": FORMAT_VERSION,
-        "kind": kind,
-        "card": asdict(card),
-        "settings": settings,
-    }
-    with (
-        replacing(Path(path), parameter="model") as temporary,
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
-    ):
-        text = json.dumps(description, indent=1, ensure_ascii=False)
-        archive.writestr(_entry(_DESCRIPTION), text)
-        for name, array in arrays.items():
-            buffer = io.BytesIO()
-            np.save(buffer, array, allow_pickle=False)
-            archive.writestr(_entry(f"{name}.npy"), buffer.getvalue())
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
@@ -307,8 +324,15 @@ def _read_arrays(archive: zipfile.ZipFile) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def check_fits(card: Card, stack: xr.DataArray) -> None:
+def check_fits(card: Card, stack: xr.DataArray, *, any_voxels: bool = False) -> None:
     """Find out whether a model can be applied to a stack.
+
+    Parameters
+    ----------
+    card, stack
+        What the model says of itself, and the stack.
+    any_voxels
+        Whether the size of the voxels does not matter.
 
     Raises
     ------
@@ -328,7 +352,8 @@ def check_fits(card: Card, stack: xr.DataArray) -> None:
             f"{stack.name} with {found}",
             "Choose the channels in ImageJ (Image > Color > Arrange Channels), or another model.",
         )
-    warn_about_spacing(card.spacing_nm, stack)
+    if not any_voxels:
+        warn_about_spacing(card.spacing_nm, stack)
     turn = "If so, turn the stack round (Image > Transform > Flip Z in ImageJ)."
     warn_about_milling(stack, card.milling, turn)
 

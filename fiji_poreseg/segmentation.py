@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,15 @@ import numpy.typing as npt
 import xarray as xr
 
 from fiji_poreseg import files
+from fiji_poreseg.journal import Settings, keeping
 from fiji_poreseg.lazy import LARGE_BYTES, lazy_planes
-from fiji_poreseg.model import Model, likeliest
+from fiji_poreseg.model import Model, digest_of_slices, likeliest
 from fiji_poreseg.progress import track
 from fiji_poreseg.stack import SOLID, make_labels
 
 Planes: TypeAlias = npt.NDArray[Any]
+# Slices of a stack that is read slice by slice that are compared where a segmentation is resumed.
+_LOOKED_AT = 16
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ def apply(
     output: Path | None = None,
     probability: Path | None = None,
     uncertainty: Path | None = None,
+    resume: bool = False,
 ) -> Segmentation:
     """Segment some slices of a stack.
 
@@ -78,11 +82,14 @@ def apply(
     output, probability, uncertainty
         TIFFs to write the answer's three images to, slice by slice as they are made. Files that
         exist are replaced when all are whole, and none of them on an error.
+    resume
+        Go on where an earlier call with these files was killed; only images with a file are made.
 
     Raises
     ------
     ParameterError
-        If the model does not fit the stack, or a file cannot be written.
+        If the model does not fit the stack, a file cannot be written, or what is to be resumed
+        was begun with something else.
     """
     options = options or {}
     classes = model.card.classes
@@ -102,7 +109,9 @@ def apply(
         return _uncertainty(likely.read(index))
 
     found = _Image(shape, np.uint8, 0, indices, output)
-    likely = _Image(layout, np.float32, np.nan, indices, probability, predicted)
+    # What is not in a file is gone when the process is.
+    eager = not resume
+    likely = _Image(layout, np.float32, np.nan, indices, probability, predicted, eager=eager)
     doubtful = _Image(shape, np.float32, np.nan, indices, uncertainty, doubted, eager=False)
     segmentation = make_labels(
         found.values(), stack, name=f"{stack.name}-segmentation", classes=classes
@@ -115,25 +124,53 @@ def apply(
         + ("probability",) * likely.is_made
         + ("uncertainty",) * doubtful.is_made,
     )
+    paths = {"output": output, "probability": probability, "uncertainty": uncertainty}
+    written = [path for path in paths.values() if path is not None]
+    settings = _settings(model, stack, indices, options, paths) if written else {}
     # Each file is whole when the block ends; only then is the first put in its place.
     with (
-        found.writing(answer.segmentation, "output"),
-        likely.writing(answer.probability, "probability"),
-        doubtful.writing(answer.uncertainty, "uncertainty"),
+        keeping(written, settings, resume=resume, work="segmentation") as journal,
+        found.writing(answer.segmentation, "output", journal.done, resume=resume),
+        likely.writing(answer.probability, "probability", journal.done, resume=resume),
+        doubtful.writing(answer.uncertainty, "uncertainty", journal.done, resume=resume),
     ):
+        left = [index for index in indices if index not in journal.done]
         if answer.made == ("segmentation",):
-            labelled = model.predict_labels(stack, indices, **options)
-            for index, labels in track(labelled, "Segmenting", len(indices)):
+            labelled = model.predict_labels(stack, left, **options)
+            for index, labels in track(labelled, "Segmenting", len(left)):
                 found.take(index, labels)
+                journal.add(index)
         else:
-            predictions = model.predict(stack, indices, **options)
-            for index, probabilities in track(predictions, "Segmenting", len(indices)):
+            predictions = model.predict(stack, left, **options)
+            for index, probabilities in track(predictions, "Segmenting", len(left)):
                 found.take(index, likeliest(probabilities))
                 planes = shown(probabilities)
                 likely.take(index, planes)
                 if doubtful.is_made:
                     doubtful.take(index, _uncertainty(planes))
+                journal.add(index)
     return answer
+
+
+def _settings(
+    model: Model,
+    stack: xr.DataArray,
+    indices: Sequence[int],
+    options: Mapping[str, Any],
+    paths: Mapping[str, Path | None],
+) -> Settings:
+    """What must be the same where a segmentation is gone on with."""
+    looked_at = range(stack.sizes["z"])
+    if not isinstance(stack.data, np.ndarray):
+        # To read all of a large stack would take long; a changed one differs here, too.
+        looked_at = np.unique(np.linspace(0, len(looked_at) - 1, _LOOKED_AT).astype(int)).tolist()
+    return {
+        "indices": list(indices),
+        **options,
+        **{name: path and str(path.resolve()) for name, path in paths.items()},
+        "model": model.digest(),
+        "image": digest_of_slices(stack, looked_at),
+    }
 
 
 def _like(segmentation: xr.DataArray, values: Any, name: str) -> xr.DataArray:
@@ -207,12 +244,22 @@ class _Image:
         return lazy_planes(self.read, self._shape, self._dtype)
 
     @contextmanager
-    def writing(self, described: xr.DataArray, parameter: str) -> Iterator[None]:
-        """Write what is taken inside the block to the file, if there is one."""
+    def writing(
+        self, described: xr.DataArray, parameter: str, done: Collection[int], *, resume: bool
+    ) -> Iterator[None]:
+        """Write what is taken inside the block to the file, if there is one.
+
+        The slices that are done are in what there is of it already.
+        """
         if self._path is None:
             yield
             return
-        with files.writing(self._path, described, parameter=parameter) as self._writer:
+        with files.writing(
+            self._path, described, parameter=parameter, resume=resume
+        ) as self._writer:
+            if self._held is not None:
+                for index in done:
+                    self._held[index] = self._writer.read(index)
             for index in range(self._shape[0]):
                 if index not in self._indices:
                     self._writer[index] = self.read(index)

@@ -186,7 +186,13 @@ def pretrain(folder: Path, recipe: Recipe) -> ResUNetModel:
         versions={name: version(name) for name in ("fiji-poreseg", "numpy", "keras", "tensorflow")},
     )
     trained = ResUNetModel(
-        card, context, FILTERS["base"], to_arrays(network), fitted.rows, settings
+        card,
+        context,
+        FILTERS["base"],
+        to_arrays(network),
+        fitted.rows,
+        settings,
+        in_slices=True,
     )
     trained.save(file)
     return trained

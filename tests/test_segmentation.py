@@ -1,5 +1,11 @@
 """A model applied: what is large is written and read slice by slice, and is the same."""
 
+import random
+import signal
+import subprocess
+import sys
+import time
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -172,6 +178,122 @@ def test_a_cancelled_command_leaves_the_files_as_they_were(
     with reporting(CancelAt(5)), pytest.raises(Canceled):
         fp.segment(small[0], model=forest, nodata=0, **paths(tmp_path))
     assert contents(tmp_path) == before
+
+
+class TestResume:
+    JOURNAL = ".output.tif.journal"
+
+    @pytest.fixture
+    def stopped(self, tmp_path, small, forest):
+        """A folder in which a segmentation was stopped at its sixth slice."""
+        folder = tmp_path / "stopped"
+        folder.mkdir()
+        with reporting(CancelAt(5)), pytest.raises(Canceled):
+            fp.segment(small[0], model=forest, nodata=0, resume=True, **paths(folder))
+        assert {path.name for path in folder.iterdir()} == {
+            self.JOURNAL,
+            *(f".{name}.tif.begun" for name in paths(folder)),
+        }
+        return folder
+
+    @pytest.mark.parametrize("large", [False, True])
+    def test_it_does_the_rest_to_the_same_files(
+        self, large, stopped, tmp_path, monkeypatch, small, forest
+    ):
+        if large:
+            monkeypatch.setattr(segmentation, "LARGE_BYTES", 1000)
+        done = len((stopped / self.JOURNAL).read_text().splitlines()) - 1
+        counter = Counter()
+        with reporting(counter):
+            made = fp.segment(small[0], model=forest, nodata=0, resume=True, **paths(stopped))
+        assert done > 0
+        assert counter.total == len(small[0]) - done
+        (tmp_path / "whole").mkdir()
+        whole = fp.segment(small[0], model=forest, nodata=0, **paths(tmp_path / "whole"))
+        assert contents(stopped) == contents(tmp_path / "whole")
+        for name in IMAGES:
+            assert getattr(made, name).identical(getattr(whole, name))
+
+    def test_without_resume_it_starts_anew(self, stopped, small, forest):
+        counter = Counter()
+        with reporting(counter):
+            fp.segment(small[0], model=forest, nodata=0, **paths(stopped))
+        assert counter.total == len(small[0])
+        assert set(contents(stopped)) == {"output.tif", "probability.tif", "uncertainty.tif"}
+
+    @pytest.mark.parametrize("what", ["image", "model", "indices", "uncertainty"])
+    def test_something_else_is_refused(self, what, stopped, tmp_path, small, forest):
+        stack = small[0].copy(deep=True)
+        given = {"model": forest, "nodata": 0, **paths(stopped)}
+        if what == "image":
+            stack[11, 20, 20] += 1
+        else:
+            labels = small[1].where(small[1] < 3, 0)
+            other = fp.train_forest(small[0], labels, indices=(0,), trees=2, nodata=0, folds=0)
+            given[what] = {
+                "model": other,
+                "indices": (1, 2),
+                "uncertainty": tmp_path / "u.tif",
+            }[what]
+        before = contents(stopped)
+        with pytest.raises(fp.ParameterError, match=f"`{what}` must be .*leave resume out"):
+            fp.segment(stack, resume=True, **given)
+        assert contents(stopped) == before
+
+    def test_what_is_begun_and_lost_is_begun_anew(self, stopped, small, forest):
+        (stopped / ".probability.tif.begun").unlink()
+        (stopped / self.JOURNAL).write_text((stopped / self.JOURNAL).read_text() + "1")
+        fp.segment(small[0], model=forest, nodata=0, resume=True, **paths(stopped))
+        assert set(contents(stopped)) == {"output.tif", "probability.tif", "uncertainty.tif"}
+        assert (fp.read(stopped / "output.tif")[:, 3:] > 0).all()
+
+    def test_a_file_is_needed(self, small, forest):
+        with pytest.raises(fp.ParameterError, match=r"`resume` needs `output`.*Give output as"):
+            fp.segment(small[0], model=forest, resume=True)
+
+    def test_killed_again_and_again_it_ends_with_the_same_files(self, tmp_path):
+        made = fp.phantom(tmp_path, slices=40, size=128)
+        model = tmp_path / "m.poreseg"
+        fp.train_forest(made.stack, made.truth, indices=(0, 39), folds=0, model=model)
+        fp.segment(made.stack, model=model, **paths(tmp_path))
+        broken = tmp_path / "broken"
+        broken.mkdir()
+        rng = random.Random(0)
+        codes = []
+        while 0 not in codes:
+            arguments = ["segment", tmp_path / "stack.tif", "--model", model, "--resume"]
+            for name, path in paths(broken).items():
+                arguments += [f"--{name}", path]
+            process = subprocess.Popen([sys.executable, "-m", "fiji_poreseg.cli", *map(str, arguments)])
+            aim = rng.randint(2, 12)
+            journal = broken / self.JOURNAL
+            before = lines(journal)
+            while process.poll() is None and lines(journal) - before < aim:
+                time.sleep(0.002)
+            process.kill()
+            codes.append(process.wait())
+            assert codes[-1] in (0, -signal.SIGKILL)
+        assert len(codes) > 3
+        whole = {path.name: path.read_bytes() for path in paths(tmp_path).values()}
+        assert contents(broken) == whole
+
+
+def lines(journal):
+    """Lines of a journal; 0 where there is none."""
+    try:
+        return journal.read_text().count("\n")
+    except FileNotFoundError:
+        return 0
+
+
+class Counter:
+    """Somebody who notes how many slices are to be segmented."""
+
+    total = 0
+
+    def update(self, description, done, total):
+        if description == "Segmenting":
+            self.total = total
 
 
 def test_one_output_that_cannot_be_written_leaves_all_as_they_were(

@@ -192,11 +192,11 @@ class TestResume:
     def test_other_images_are_refused(self, resume, tiny):
         stack, labels = (image.copy(deep=True) for image in tiny)
         labels[4, 3, 3] = 3 - labels[4, 3, 3]
-        with pytest.raises(fp.ParameterError, match="`labels` must be those of the training"):
+        with pytest.raises(fp.ParameterError, match="`labels` must be what it was in the training"):
             resume(labels=labels)
         # Slice 5 holds no labels that are used, but is seen as a neighbour.
         stack[5, 3, 3] += 1
-        with pytest.raises(fp.ParameterError, match="`image` must be those of the training"):
+        with pytest.raises(fp.ParameterError, match="`image` must be what it was in the training"):
             resume(stack)
 
     @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut off"])
@@ -214,7 +214,7 @@ class TestResume:
             resume()
 
     def test_a_model_file_is_needed(self, resume):
-        with pytest.raises(fp.ParameterError, match=r"`resume` needs a model file.*Give model="):
+        with pytest.raises(fp.ParameterError, match=r"`resume` needs `model`, .*Give model as"):
             resume(model=None)
 
 

@@ -31,7 +31,7 @@ from fiji_poreseg.forest import ForestModel
 from fiji_poreseg.measurement import Measurement
 from fiji_poreseg.model import Model
 from fiji_poreseg.phantoms import Phantom
-from fiji_poreseg.resunet import FILTERS, PRECISIONS, ResUNetModel
+from fiji_poreseg.resunet import FILTERS, PRECISIONS, PRETRAINED, ResUNetModel
 from fiji_poreseg.rois import labels_from, region_from
 from fiji_poreseg.segmentation import Segmentation
 from fiji_poreseg.stack import DEFAULT_CLASSES, as_stack, check_indices, to_dataarray
@@ -329,9 +329,13 @@ def train_resunet(
     steps: Annotated[int, Param("batches of 8 patches to train on at most", ge=1)] = 1000,
     max_minutes: Annotated[float | None, Param("safety stop", unit="minutes", ge=0.01)] = None,
     start: Annotated[
-        Path,
-        Param("what to start from: none, or a trained ResUNet's file", metavar="none|FILE"),
-    ] = Path("none"),
+        str | None,
+        Param(
+            "what to start from: pretrained, none, or a ResUNet's file; by default pretrained, if "
+            "it fits",
+            metavar="pretrained|none|FILE",
+        ),
+    ] = None,
     class_weights: ClassWeights = "auto",
     resume: Annotated[bool, Param("go on with a training that was stopped or killed")] = False,
     curve: Annotated[
@@ -377,7 +381,9 @@ def train_resunet(
         Stops after that time, and is recorded in the model if it does.
     start
         Fine-tuning: the `.poreseg` file of a ResUNet of this `network`, these `classes` and as
-        many detectors; its neighbours, in nm, are taken over. ``none`` starts from random weights.
+        many detectors; its neighbours, in nm, are taken over. ``pretrained`` starts from the
+        weights that ship with the package, which are for ``network="base"``, two classes and one
+        detector; ``none`` from random ones. By default the first of the two, if it fits.
     class_weights
         ``"balanced"`` lets each class count the same in the loss, ``"none"`` each pixel; ``"auto"``
         balances where less than half of the slices is labelled, as by scribbles.
@@ -414,13 +420,13 @@ def train_resunet(
         be resumed was begun with other images or settings.
     """
     checks.check_file(models.SUFFIX, model=model)
-    checks.check_resume(resume, model)
+    checks.check_resume(resume, "model", model)
     checks.check_curve(curve)
-    began = None if start == Path("none") else checks.resunet_to_start_from(start)
     stack = as_stack(image, voxel_size_nm=voxel_size_nm, nodata=nodata)
     chosen = selection.chosen(stack.sizes["z"], indices, strategy, count)
     given = labels_from(labels, stack, mask_foreground=mask_foreground, classes=classes)
     trained_on = selection.labelled(given, chosen)
+    began = checks.resunet_to_start_from(start, network, stack, classes)
     # TensorFlow is loaded by the one command that trains with it, not by importing the package.
     from fiji_poreseg.resunet.training import train
 
@@ -458,7 +464,12 @@ def segment(
     image: Image,
     *,
     model: Annotated[
-        ModelLike, Param("a trained model: its .poreseg file", role=Role.MODEL, metavar="FILE")
+        ModelLike,
+        Param(
+            "a trained model: its .poreseg file, or pretrained, which needs no labels",
+            role=Role.MODEL,
+            metavar="FILE|pretrained",
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -498,6 +509,7 @@ def segment(
     augment: Annotated[
         bool, Param("mean of a ResUNet's answers to eight flips and turns, in eight times the time")
     ] = False,
+    resume: Annotated[bool, Param("go on with a segmentation that was stopped or killed")] = False,
     indices: Indices = None,
     voxel_size_nm: VoxelSize = None,
     nodata: NoData = None,
@@ -509,7 +521,8 @@ def segment(
     image
         Stack, dims ``("z", "y", "x")`` or ``("c", "z", "y", "x")``.
     model
-        A `.poreseg` file, or what `train_forest` or `train_resunet` answered with.
+        A `.poreseg` file, or what `train_forest` or `train_resunet` answered with; or
+        ``"pretrained"``, the ResUNet that ships with the package, for a stack without labels.
     output, probability, uncertainty
         TIFFs to write, slice by slice: what takes more than 256 MB is not held in memory. They
         are there when all are whole; on an error or a cancellation, none is.
@@ -518,6 +531,10 @@ def segment(
         always exact.
     augment
         Let a ResUNet predict each slice in its eight flips and quarter turns, and take the mean.
+    resume
+        Go on where a killed segmentation with these files was, to the same images; start where
+        there is none. What there is of them lies hidden beside them, as ``.NAME.begun``, and stays
+        there on an error or a cancellation, too. Images without a file are not made.
     indices
         Slices to segment; all by default. The others are 0 in the segmentation.
     voxel_size_nm
@@ -533,8 +550,8 @@ def segment(
     Raises
     ------
     ParameterError
-        If the model cannot be read or does not fit the stack, a file cannot be written, or
-        `augment` is asked of a forest.
+        If the model cannot be read or does not fit the stack, a file cannot be written, `augment`
+        is asked of a forest, or what is to be resumed was begun with something else.
 
     Warns
     -----
@@ -543,6 +560,7 @@ def segment(
         way.
     """
     checks.check_images(output=output, probability=probability, uncertainty=uncertainty)
+    checks.check_resume(resume, "output", output)
     loaded = load(model)
     options = checks.prediction_options(loaded, precision, augment)
     stack = as_stack(image, voxel_size_nm=voxel_size_nm, nodata=nodata)
@@ -554,6 +572,7 @@ def segment(
         output=output,
         probability=probability,
         uncertainty=uncertainty,
+        resume=resume,
     )
 
 
@@ -563,7 +582,7 @@ def load(model: ModelLike) -> Model:
     Parameters
     ----------
     model
-        Path of the file, or a model.
+        Path of the file, a model, or ``"pretrained"``: the ResUNet that ships with the package.
 
     Returns
     -------
@@ -575,7 +594,11 @@ def load(model: ModelLike) -> Model:
     ParameterError
         If the file is missing, is no model, is damaged, or was written by a newer version.
     """
-    return model if isinstance(model, Model) else models.load(Path(model).expanduser())
+    if isinstance(model, Model):
+        return model
+    if str(model) == PRETRAINED:
+        return fiji_poreseg.resunet.pretrained()
+    return models.load(Path(model).expanduser())
 
 
 @CATALOG.command("PoreSeg Correct", present=presentation.correction)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fiji_poreseg import files
 from fiji_poreseg import model as models
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.model import Model
-from fiji_poreseg.resunet import ResUNetModel
+from fiji_poreseg.resunet import NONE, PRETRAINED, ResUNetModel, pretrained
 from fiji_poreseg.stack import DEFAULT_CLASSES, as_labels, as_stack, check_indices, to_dataarray
 
 
@@ -90,26 +91,43 @@ def check_file(suffix: str, **outputs: Path | None) -> None:
             files.check_output(path, parameter, suffixes=(suffix,))
 
 
-def check_resume(resume: bool, model: Path | None) -> None:
+def check_resume(resume: bool, parameter: str, path: Path | None) -> None:
     """Refuse to resume where nothing says what."""
-    if resume and model is None:
+    if resume and path is None:
         raise ParameterError(
             "resume",
-            "needs a model file, beside which the state of a training is kept",
-            "given without model",
-            "Give model=NAME.poreseg as well.",
+            f"needs `{parameter}`, the file beside which it is kept what is done",
+            f"given without {parameter}",
+            f"Give {parameter} as well.",
         )
 
 
-def resunet_to_start_from(path: Path) -> ResUNetModel:
-    """The trained ResUNet in a file."""
+def resunet_to_start_from(
+    start: str | None, network: str, stack: xr.DataArray, classes: Sequence[str]
+) -> ResUNetModel | None:
+    """The ResUNet whose weights a training starts from, None for random ones.
+
+    Where nothing is said, it is the one that ships with the package, if it has the size, the
+    detectors and the number of classes that are asked for.
+    """
+    if start is None:
+        fits = network == "base" and "c" not in stack.dims and len(classes) == 2
+        start = PRETRAINED if fits else NONE
+    if start == NONE:
+        return None
+    if start == PRETRAINED:
+        shipped = pretrained()
+        if len(classes) != len(shipped.card.classes):
+            return shipped
+        # What its two classes are called does not matter: they are learnt anew.
+        return replace(shipped, card=replace(shipped.card, classes=tuple(classes)))
     try:
-        found = models.load(path)
+        found = models.load(Path(start).expanduser())
     except ParameterError as error:
         raise ParameterError("start", error.rule, error.value, error.hint) from error
     if not isinstance(found, ResUNetModel):
         raise ParameterError(
-            "start", "must be a ResUNet's file", f"another model in {path}", "Give start=none."
+            "start", "must be a ResUNet's file", f"another model in {start}", "Give start=none."
         )
     return found
 

@@ -111,7 +111,7 @@ def _check_model(name: str, model: object) -> object:
             name,
             "is needed, since no model was trained in this session",
             "left out",
-            f"Train one first, or give {name}=[path].",
+            f"Train one first, or give {name}=[path] or {name}=pretrained.",
         )
     return model
 

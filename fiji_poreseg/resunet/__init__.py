@@ -17,13 +17,15 @@ import numpy.typing as npt
 import xarray as xr
 
 from fiji_poreseg import model
-from fiji_poreseg.model import Arrays, Card
+from fiji_poreseg.model import Arrays, Card, Contents
 from fiji_poreseg.resunet.context import Context
+from fiji_poreseg.stack import spacing_nm
 
 if TYPE_CHECKING:
     from fiji_poreseg.resunet.inference import Predictor
 
 KIND = "resunet"
+PRETRAINED, NONE = "pretrained", "none"
 PRECISIONS = ("exact", "fast")
 # Multiples of 16: on AVX-512, the gradient of a convolution with another number of filters takes
 # the process down in the oneDNN 3.7 that TensorFlow 2.21 carries.
@@ -54,6 +56,9 @@ class ResUNetModel(model.Model):
         ``val_loss`` and ``val_accuracy`` of the validation slices where there are any.
     training
         The settings that it was trained with, and digests of what it saw, by parameter.
+    in_slices
+        Whether it counts its neighbours in slices, whatever their distance: so does the model
+        that ships with the package, which was trained on voxels of many shapes.
     """
 
     context: Context
@@ -61,6 +66,11 @@ class ResUNetModel(model.Model):
     weights: Arrays
     history: tuple[Mapping[str, float], ...] = field(default=(), compare=False)
     training: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    in_slices: bool = False
+
+    def context_on(self, stack: xr.DataArray) -> Context:
+        """Which neighbours it sees in a stack."""
+        return Context.for_spacing(spacing_nm(stack)[0]) if self.in_slices else self.context
 
     @cached_property
     def _predictor(self) -> Predictor:
@@ -89,7 +99,7 @@ class ResUNetModel(model.Model):
             Predict each slice in its eight flips and quarter turns, and take the mean: eight
             times the time.
         """
-        model.check_fits(self.card, stack)
+        model.check_fits(self.card, stack, any_voxels=self.in_slices)
         yield from self._predictor.predict(stack, indices, precision=precision, augment=augment)
 
     def predict_labels(
@@ -105,16 +115,17 @@ class ResUNetModel(model.Model):
         for index, probabilities in self.predict(stack, indices, **options):
             yield index, model.likeliest(probabilities)
 
-    def save(self, path: str | Path) -> None:
-        """Write the model to a `.poreseg` file."""
+    def contents(self) -> Contents:
+        """What its file holds beside the card."""
         settings = {
             "context": asdict(self.context),
             "filters": self.filters,
             "history": self.history,
             "training": self.training,
+            "in_slices": self.in_slices,
             "order": list(self.weights),
         }
-        model.save(path, KIND, self.card, settings, self.weights)
+        return Contents(KIND, settings, self.weights)
 
 
 def _read(card: Card, settings: Mapping[str, Any], arrays: Arrays) -> ResUNetModel:
@@ -125,7 +136,19 @@ def _read(card: Card, settings: Mapping[str, Any], arrays: Arrays) -> ResUNetMod
         {name: arrays[name] for name in settings["order"]},
         tuple(settings["history"]),
         dict(settings.get("training", {})),
+        bool(settings.get("in_slices", False)),
     )
+
+
+def pretrained() -> ResUNetModel:
+    """The model that ships with the package, for stacks without labels.
+
+    A ``"base"`` network trained on phantoms of many kinds by ``scripts/pretrain.py``; for one
+    detector, and the classes pore and solid. What it was trained on stands in its `training`.
+    """
+    made = model.load(Path(__file__).with_name(f"{PRETRAINED}{model.SUFFIX}"))
+    assert isinstance(made, ResUNetModel)
+    return made
 
 
 model.register_kind(KIND, _read)

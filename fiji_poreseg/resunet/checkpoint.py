@@ -19,9 +19,9 @@ import numpy as np
 from fiji_poreseg import model
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.files import DAMAGE_ERRORS, replacing
+from fiji_poreseg.journal import Settings, check_same
 from fiji_poreseg.resunet import ResUNetModel
 
-Settings: TypeAlias = Mapping[str, Any]
 Row: TypeAlias = Mapping[str, float]
 
 
@@ -92,7 +92,7 @@ def resumed(file: Path, settings: Settings) -> State | ResUNetModel | None:
             f"another model in {file}",
             "Name another file, or leave resume out to replace it.",
         )
-    check_same(made.training, settings)
+    check_same(made.training, settings, "training")
     return None if made.card.scores["stopped_by_max_minutes"] else made
 
 
@@ -129,38 +129,5 @@ def read(path: Path, settings: Settings) -> State:
             f"{path} ({type(error).__name__})",
             "It is damaged; delete it, or leave resume out to start anew.",
         ) from error
-    check_same(kept, settings)
+    check_same(kept, settings, "training")
     return state
-
-
-def check_same(kept: Settings, settings: Settings) -> None:
-    """Refuse to go on with another image, other labels or another setting.
-
-    Parameters
-    ----------
-    kept, settings
-        By the parameter's name: its value, or a digest, of the training to be resumed and of
-        this call.
-
-    Raises
-    ------
-    ParameterError
-        Names the parameter that changed.
-    """
-    for name, value in settings.items():
-        before = kept.get(name)
-        if json.loads(json.dumps(value)) == before:
-            continue
-        if name in ("image", "labels"):
-            rule, before = "must be those of the training to be resumed", "the ones from then"
-            shown = "others in the slices that it sees"
-        else:
-            rule = f"must be {_show(before)}, as in the training to be resumed"
-            before, shown = f"{name}={_show(before)}", _show(value)
-        raise ParameterError(
-            name, rule, shown, f"Give {before}, or leave resume out to start anew."
-        )
-
-
-def _show(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

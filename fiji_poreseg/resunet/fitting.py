@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fiji_poreseg.journal import Settings
 from fiji_poreseg.progress import report
 from fiji_poreseg.resunet import checkpoint
 from fiji_poreseg.resunet.backend import keras, tf
-from fiji_poreseg.resunet.checkpoint import Row, Settings, State
+from fiji_poreseg.resunet.checkpoint import Row, State
 from fiji_poreseg.resunet.context import Channels
 from fiji_poreseg.resunet.loss import LabelledMean, PixelWeights, objective
 from fiji_poreseg.resunet.sampling import Patches

@@ -48,7 +48,7 @@ class Predictor:
     """
 
     def __init__(self, trained: ResUNetModel) -> None:
-        self._card, self._context = trained.card, trained.context
+        self._trained, self._card = trained, trained.card
         # What the network can halve as often as it does.
         self._multiple = 2 ** (len(trained.filters) - 1)
         # Two: a slice that is not square has another shape after a quarter turn.
@@ -58,21 +58,22 @@ class Predictor:
         self, stack: xr.DataArray, indices: Sequence[int], *, precision: str, augment: bool
     ) -> Iterator[tuple[int, Planes]]:
         """Yield (index, probabilities) slice by slice: see `ResUNetModel.predict`."""
-        offsets = voxel_offsets(self._context.offsets_nm, stack, self._card.milling)
+        context = self._trained.context_on(stack)
+        offsets = voxel_offsets(context.offsets_nm, stack, self._card.milling)
         rows, columns = (stack.sizes[axis] for axis in ("y", "x"))
         padded = [side + -side % self._multiple for side in (rows, columns)]
         batch = max(1, BATCH_PIXELS // math.prod(padded))
         # Twice the reach: a neighbour that not every slice looks at is not forgotten in between.
         remember = batch + 2 * (max(0, *offsets) - min(0, *offsets))
         reader = SliceReader(stack, self._card.normalisation, remember)
-        channels = self._context.channel_count(self._card.detectors)
+        channels = context.channel_count(self._card.detectors)
         inputs = np.zeros((batch, channels, *padded), np.float32)
         predicted = self._augmented if augment else self._in_tiles
         for first in range(0, len(indices), batch):
             together = indices[first : first + batch]
             for planes, index in zip(inputs, together, strict=False):
                 inside = planes[:, :rows, :columns]
-                fill(inside, reader, index, offsets, self._context.offsets_nm)
+                fill(inside, reader, index, offsets, context.offsets_nm)
                 _reflect(planes, rows, columns)
             # A batch that is not full goes with what was left in it: other shapes must be compiled.
             made = predicted(inputs, precision)

@@ -122,8 +122,9 @@ def train(
         context = Context.for_spacing(spacing_nm(stack)[0])
     else:
         _check_start(start, network, detectors, classes)
-        warn_about_spacing(start.card.spacing_nm, stack)
-        context = start.context
+        if not start.in_slices:
+            warn_about_spacing(start.card.spacing_nm, stack)
+        context = start.context_on(stack)
     views = Views(SliceReader(stack), labels, indices, context, milling)
     check_two_classes(sorted(views.classes()), classes)
     settings = {

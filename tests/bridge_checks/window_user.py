@@ -21,6 +21,7 @@ import jpype
 
 import fiji_poreseg as fp
 from fiji_poreseg import bridge, cli
+from fiji_poreseg.bridge.window import wait_until_quit
 from fiji_poreseg.commands.catalog import CATALOG
 from fiji_poreseg.commands.spec import Catalog, Presentation
 
@@ -440,7 +441,15 @@ def make_faults(folder):
 
 
 def interrupt(_):
-    """Press Ctrl-C in the terminal."""
+    """Press Ctrl-C in the terminal, once all is there."""
+    main = threading.main_thread().ident
+    waits = wait_until_quit.__code__
+    wait_for(
+        "the program to wait",
+        lambda: any(
+            frame.f_code is waits for frame, _ in traceback.walk_stack(sys._current_frames()[main])
+        ),
+    )
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(PATIENCE_S)
 

@@ -50,6 +50,7 @@ public class Window {
 
 		macro("run('PoreSeg Phantom', 'slices=4 size=32');");
 		await(() -> WindowManager.getWindowCount() == 3);
+		settle();
 		System.out.println("shown=" + WindowManager.getImage(WindowManager.getNthImageID(2)).getTitle()
 			+ ";" + WindowManager.getCurrentImage().getTitle() + " current");
 		WindowManager.setCurrentWindow(WindowManager.getImage("stack.tif").getWindow());
@@ -118,6 +119,18 @@ public class Window {
 			}
 		}
 		return null;
+	}
+
+	/** Wait until the current image has stayed the same for a second: without a window manager the
+		focus goes to and fro between windows that have just opened. */
+	static void settle() throws Exception {
+		int[] seen = {0, 0};
+		await(() -> {
+			int current = WindowManager.getCurrentImage().getID();
+			seen[1] = current == seen[0] ? seen[1] + 1 : 0;
+			seen[0] = current;
+			return seen[1] == 10;
+		});
 	}
 
 	static Object await(Supplier<Object> wanted) throws Exception {

@@ -1,0 +1,130 @@
+"""What is done of a long work, on disk, so that it is gone on with after a kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO, TypeAlias
+
+from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.files import begun
+
+Settings: TypeAlias = Mapping[str, Any]
+
+
+class Journal:
+    """Which slices are whole in the files that were begun.
+
+    Parameters
+    ----------
+    stream
+        Where to write what is done; None for nowhere.
+    done
+        The slices that were whole at the beginning.
+    """
+
+    def __init__(self, stream: TextIO | None, done: Collection[int] = ()) -> None:
+        self._stream = stream
+        self.done = frozenset(done)
+
+    def add(self, index: int) -> None:
+        """Say that a slice is whole."""
+        if self._stream is not None:
+            self._stream.write(f"{index}\n")
+            self._stream.flush()
+
+
+@contextmanager
+def keeping(
+    files: Collection[Path], settings: Settings, *, resume: bool, work: str
+) -> Iterator[Journal]:
+    """Keep a journal beside the first of some files while their slices are made.
+
+    It is removed at the end, and on an exception unless the work is resumable.
+
+    Parameters
+    ----------
+    files
+        What is made, by `files.writing`; none for no journal.
+    settings
+        What it is made with.
+    resume
+        Go on where an earlier work of these settings was killed, if there was one.
+    work
+        What to call it in an error, such as ``"segmentation"``.
+
+    Raises
+    ------
+    ParameterError
+        If that had other settings.
+    """
+    if not files:
+        yield Journal(None)
+        return
+    place = begun(next(iter(files))).with_suffix(".journal")
+    done = _read(place, settings, work) if resume else frozenset[int]()
+    if not all(begun(file).exists() for file in files):
+        done = frozenset()
+    finished = False
+    with place.open("w", encoding="utf-8") as stream:
+        stream.write(json.dumps(settings) + "\n")
+        journal = Journal(stream, done)
+        for index in sorted(done):
+            journal.add(index)
+        try:
+            yield journal
+            finished = True
+        finally:
+            if finished or not resume:
+                place.unlink(missing_ok=True)
+
+
+def _read(place: Path, settings: Settings, work: str) -> frozenset[int]:
+    """The slices that a journal says are whole; of a line that was cut off, nothing."""
+    if not place.exists():
+        return frozenset()
+    first, *lines = place.read_text(encoding="utf-8").split("\n")
+    try:
+        kept = json.loads(first)
+    except ValueError:
+        # It was killed before it wrote down what it was about to do.
+        return frozenset()
+    check_same(kept, settings, work)
+    return frozenset(int(line) for line in lines[:-1])
+
+
+def check_same(kept: Settings, settings: Settings, work: str) -> None:
+    """Refuse to go on with another image, other labels or another setting.
+
+    Parameters
+    ----------
+    kept, settings
+        By the parameter's name: its value, or a digest, of the work to be resumed and of
+        this call.
+    work
+        What to call it, such as ``"training"``.
+
+    Raises
+    ------
+    ParameterError
+        Names the parameter that changed.
+    """
+    for name, value in settings.items():
+        before = kept.get(name)
+        if json.loads(json.dumps(value)) == before:
+            continue
+        if name in ("image", "labels", "model"):
+            rule, before = f"must be what it was in the {work} to be resumed", "the one from then"
+            shown = "another"
+        else:
+            rule = f"must be {_show(before)}, as in the {work} to be resumed"
+            before, shown = f"{name}={_show(before)}", _show(value)
+        raise ParameterError(
+            name, rule, shown, f"Give {before}, or leave resume out to start anew."
+        )
+
+
+def _show(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
