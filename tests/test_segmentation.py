@@ -264,7 +264,9 @@ class TestResume:
             arguments = ["segment", tmp_path / "stack.tif", "--model", model, "--resume"]
             for name, path in paths(broken).items():
                 arguments += [f"--{name}", path]
-            process = subprocess.Popen([sys.executable, "-m", "fiji_poreseg.cli", *map(str, arguments)])
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fiji_poreseg.cli", *map(str, arguments)]
+            )
             aim = rng.randint(2, 12)
             journal = broken / self.JOURNAL
             before = lines(journal)

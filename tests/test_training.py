@@ -102,7 +102,11 @@ def checkpoint_of(path):
 
 class TestResume:
     # Slice 4 is held out of three; of two slices none is.
-    @pytest.mark.parametrize("indices", [INDICES, (0, 8)], ids=["validated", "not validated"])
+    @pytest.mark.parametrize(
+        "indices",
+        [INDICES, pytest.param((0, 8), marks=pytest.mark.slow)],
+        ids=["validated", "not validated"],
+    )
     def test_a_training_killed_again_and_again_ends_with_the_same_file(
         self, indices, folder, whole, tmp_path
     ):
@@ -264,6 +268,29 @@ class TestStart:
             tune(start=tmp_path / "f.poreseg")
 
 
+@pytest.mark.parametrize(
+    ("labelled", "trained_on", "held_out"),
+    [
+        ((0, 8), (0, 8), ()),
+        ((0, 4, 8), (0, 8), (4,)),
+        ((0, 1, 2, 3, 4), (0, 1, 2), (4,)),
+        ((0, 6, 12, 18, 24), (0, 6, 18, 24), (12,)),
+        (range(20), range(14), (18, 19)),
+        (range(0, 600, 30), [i for i in range(0, 600, 30) if i not in (150, 450)], (150, 450)),
+    ],
+    ids=["two", "three", "five in a row", "five", "twenty in a row", "twenty"],
+)
+def test_slices_near_those_held_out_are_not_trained_on(labelled, trained_on, held_out):
+    both = frozenset({1, 2})
+    assert training.split(dict.fromkeys(labelled, both)) == (list(trained_on), list(held_out))
+
+
+def test_a_slice_without_which_a_class_would_not_be_learnt_is_trained_on():
+    classes = dict.fromkeys(range(4), frozenset({1, 2})) | {4: frozenset({1, 2, 3})}
+    assert training.split(classes) == (list(range(5)), [])
+    assert training.split({0: frozenset({1, 2}), 1: frozenset({1}), 2: frozenset({1})})[1] == []
+
+
 class TestLoss:
     weights = pixel_weights(np.array([900, 100]), "none", 1)
 
@@ -327,9 +354,9 @@ class TestLoss:
             )
             return trained.history[0]["loss"]
 
-        assert first_loss(scribbled, "auto") == first_loss(scribbled, "balanced")
-        assert first_loss(scribbled, "auto") != first_loss(scribbled, "none")
-        assert first_loss(truth, "auto") == first_loss(truth, "none")
+        by_default = first_loss(scribbled, "auto")
+        assert by_default == first_loss(scribbled, "balanced")
+        assert by_default != first_loss(scribbled, "none")
 
 
 class TestPatches:

@@ -36,7 +36,7 @@ FILTERS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ResUNetModel(model.Model):
     """A trained ResUNet.
 
@@ -64,8 +64,8 @@ class ResUNetModel(model.Model):
     context: Context
     filters: tuple[int, ...]
     weights: Arrays
-    history: tuple[Mapping[str, float], ...] = field(default=(), compare=False)
-    training: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    history: tuple[Mapping[str, float], ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
     in_slices: bool = False
 
     def context_on(self, stack: xr.DataArray) -> Context:

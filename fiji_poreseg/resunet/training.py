@@ -36,6 +36,7 @@ STEPS_PER_CHECK = 40
 PATIENCE = 10
 # Slices are held out for validation one in ten, and at least one where there are three.
 _VALIDATION_SHARE = 0.1
+_LARGEST_GAP = 4
 _LARGEST_VALIDATION_SIDE = 512
 LEARNING_RATE = 3e-3
 
@@ -68,7 +69,7 @@ def train(
         nothing.
     indices
         0-based slices to train on; of three or more, some are held out as whole slices for
-        validation (`validation_slices`).
+        validation (`split`).
     classes
         Names of the classes 1, 2, and so on.
     network
@@ -145,8 +146,7 @@ def train(
     state = checkpoint.resumed(file, settings) if file is not None and resume else None
     if isinstance(state, ResUNetModel):
         return state
-    held_out = validation_slices({index: views.classes(index) for index in indices})
-    trained_on = [index for index in indices if index not in held_out]
+    trained_on, held_out = split({index: views.classes(index) for index in sorted(indices)})
     weights = pixel_weights(
         views.counts(trained_on, len(classes)), class_weights, views.labelled_share(trained_on)
     )
@@ -195,26 +195,40 @@ def train(
     return made
 
 
-def validation_slices(classes: Mapping[int, frozenset[int]]) -> tuple[int, ...]:
-    """Which of the labelled slices are held out for validation.
+def split(classes: Mapping[int, frozenset[int]]) -> tuple[list[int], list[int]]:
+    """Which of the labelled slices to train on, and which to hold out for validation.
+
+    A slice says little about one that it was trained beside. So what lies nearer to a slice held
+    out than a fifth of their number, four slices at most, is left out of both.
 
     Parameters
     ----------
     classes
-        By the slice's index, which classes are labelled in it.
+        By the slice's index, in rising order, which classes are labelled in it.
 
     Returns
     -------
-    tuple of int
-        One slice in ten, at least one of three, evenly spaced among those in which every class
-        is labelled; none where no such slice would be left to train on.
+    trained_on, held_out : list of int
+        Held out is one slice in ten, at least one of three, of those in which every class is
+        labelled: evenly spaced ones, or the last where those have others near; none where no such
+        slice would be left to train on.
     """
     every = frozenset[int]().union(*classes.values())
     complete = [index for index, found in classes.items() if found == every]
-    held = max(1, round(len(classes) * _VALIDATION_SHARE))
-    if len(classes) < 3 or len(complete) <= held:
-        return ()
-    return tuple(complete[(2 * i + 1) * len(complete) // (2 * held)] for i in range(held))
+    count = max(1, round(len(classes) * _VALIDATION_SHARE))
+    if len(classes) < 3 or len(complete) <= count:
+        return list(classes), []
+    gap = min(_LARGEST_GAP, len(classes) // 5)
+    spaced = [complete[(2 * i + 1) * len(complete) // (2 * count)] for i in range(count)]
+    for held_out in (spaced, complete[-count:]):
+        trained_on = [
+            index for index in classes if all(abs(index - other) > gap for other in held_out)
+        ]
+        if len(trained_on) + count == len(classes):
+            break
+    if frozenset[int]().union(*(classes[index] for index in trained_on)) != every:
+        return list(classes), []
+    return trained_on, held_out
 
 
 def _check_start(start: ResUNetModel, network: str, detectors: int, classes: Sequence[str]) -> None:

@@ -1,0 +1,301 @@
+"""How few labelled slices a ResUNet needs, beside a plain 2-D one and the forest.
+
+    python benchmarks/few_slices.py table          600 x 256 x 256, three seeds, 100 minutes
+    python benchmarks/few_slices.py range          no labels, 17 kinds of phantom, 15 minutes
+    python benchmarks/few_slices.py curves         docs/resunet-curves.png and its numbers, 2 hours
+
+`table`: 20, 5 and no labelled slices; the plain 2-D ResUNet is the same network without
+neighbours and without pretraining, with the same 20 slices, loss and augmentation, for as long as
+ours took. `range`: `model=pretrained` beside the forest that was trained on 5 distributed slices.
+`curves`: a training for each point, so that each has its whole schedule. Scores are of slices that
+were not trained on; no weight was trained on a phantom of these seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+import fiji_poreseg as fp
+from fiji_poreseg.model import Model, describe
+from fiji_poreseg.phantoms import Phantom
+from fiji_poreseg.resunet import FILTERS, ResUNetModel, fitting
+from fiji_poreseg.resunet.context import Context
+from fiji_poreseg.resunet.fitting import Plan
+from fiji_poreseg.resunet.loss import pixel_weights
+from fiji_poreseg.resunet.network import build, to_arrays
+from fiji_poreseg.resunet.sampling import Patches, Views
+from fiji_poreseg.resunet.training import BATCH, LEARNING_RATE, PATCH
+from fiji_poreseg.slices import SliceReader
+
+PAPERS_INDICES = (47, 434, 598)
+TIMED_STEPS = 20
+SLICE_COUNTS, STEP_COUNTS = (1, 2, 5, 10, 20, 40), (50, 100, 200, 400, 1000)
+FIGURE = Path(__file__).parent.parent / "docs" / "resunet-curves.png"
+# What the pretraining drew from, at its middle, at its ends and beyond (scripts/pretrain.py).
+INSIDE: Mapping[str, Mapping[str, Any]] = {
+    "the default phantom": {},
+    "porosity 0.65": {"porosity": 0.65},
+    "porosity 0.85": {"porosity": 0.85},
+    "features of 200 nm": {"feature_size_nm": 200},
+    "features of 500 nm": {"feature_size_nm": 500},
+    "attenuation 150 nm": {"attenuation_nm": 150},
+    "attenuation 800 nm": {"attenuation_nm": 800},
+    "noise 0.15": {"noise": 0.15},
+    "slices of 25 nm": {"spacing_nm": (25, 10, 10)},
+}
+OUTSIDE: Mapping[str, Mapping[str, Any]] = {
+    "porosity 0.5": {"porosity": 0.5},
+    "porosity 0.9": {"porosity": 0.9},
+    "features of 100 nm": {"feature_size_nm": 100},
+    "features of 800 nm": {"feature_size_nm": 800},
+    "attenuation 80 nm": {"attenuation_nm": 80},
+    "attenuation 1500 nm": {"attenuation_nm": 1500},
+    "noise 0.25": {"noise": 0.25},
+    "slices of 45 nm": {"spacing_nm": (45, 10, 10), "feature_size_nm": 400},
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """How right a model is on what it was not trained on.
+
+    Parameters
+    ----------
+    accuracy, dice
+        At the paper's slices, in their order.
+    error
+        1 - accuracy over all slices that were not trained on.
+    seconds
+        What its training took.
+    """
+
+    accuracy: tuple[float, ...]
+    dice: tuple[float, ...]
+    error: float
+    seconds: float
+
+
+def score(model: Model | str, made: Phantom, seconds: float, trained_on: Sequence[int]) -> Score:
+    """Segment a whole phantom, and score it."""
+    unseen = [index for index in range(len(made.stack)) if index not in trained_on]
+    found = fp.segment(made.stack, model=model, indices=unseen).segmentation
+    scores = {row.index: row for row in fp.evaluate(found, made.truth, indices=unseen).slices}
+    shown = [scores[index] for index in PAPERS_INDICES if index in scores]
+    return Score(
+        tuple(row.accuracy for row in shown),
+        tuple(row.dice_solid for row in shown),
+        1 - float(np.mean([row.accuracy for row in scores.values()])),
+        seconds,
+    )
+
+
+def trained(made: Phantom, count: int, train: Callable[..., Model]) -> Score:
+    """Train on `count` distributed slices, and score the rest."""
+    indices = fp.select_slices(made.stack, strategy="distributed", count=count)
+    start = time.perf_counter()
+    model = train(made.stack, made.truth, indices=indices)
+    return score(model, made, time.perf_counter() - start, indices)
+
+
+def plain(seconds: float) -> Callable[..., ResUNetModel]:
+    """A 2-D ResUNet of random weights, trained for about that long."""
+
+    def train(stack: xr.DataArray, truth: xr.DataArray, indices: Sequence[int]) -> ResUNetModel:
+        begun = time.perf_counter()
+        plain_2d(stack, truth, indices, 1)
+        prepared = time.perf_counter()
+        plain_2d(stack, truth, indices, 1 + TIMED_STEPS)
+        done = time.perf_counter()
+        each = (done - prepared - (prepared - begun)) / TIMED_STEPS
+        return plain_2d(stack, truth, indices, max(1, round(seconds / each)))
+
+    return train
+
+
+def plain_2d(
+    stack: xr.DataArray, truth: xr.DataArray, indices: Sequence[int], steps: int
+) -> ResUNetModel:
+    """A 2-D ResUNet of random weights, trained for some steps."""
+    context = Context(())
+    views = Views(SliceReader(stack), truth, indices, context, "forward")
+    fitting.make_reproducible(0)
+    network = build(context.channel_count(1), 2, FILTERS["base"])
+    check = min(steps, 100)
+    plan = Plan(steps, LEARNING_RATE, check, patience=steps)
+    weights = pixel_weights(views.counts(indices, 2), "none", 1)
+    fitting.compile_for_training(network, plan, weights)
+    side = min(PATCH, stack.sizes["x"])
+    fitted = fitting.fit(network, Patches([(views, indices)], side, BATCH, check, 0), None, plan)
+    card = describe(
+        stack,
+        truth,
+        indices,
+        classes=("pore", "solid"),
+        milling="forward",
+        seed=0,
+        scores={"steps": fitted.steps},
+        packages=("keras", "tensorflow"),
+    )
+    return ResUNetModel(card, context, FILTERS["base"], to_arrays(network), fitted.rows)
+
+
+def table(seeds: Sequence[int]) -> list[str]:
+    """Ours, the plain one and the forest, on the default phantom."""
+    scores: dict[str, list[Score]] = {}
+    for seed in seeds:
+        made = fp.phantom(seed=seed)
+        ours = trained(made, 20, fp.train_resunet)
+        of_seed = {
+            "ResUNet, 20 slices": ours,
+            "plain 2-D ResUNet, 20 slices": trained(made, 20, plain(ours.seconds)),
+            "ResUNet, 5 slices": trained(made, 5, fp.train_resunet),
+            "ResUNet, no slice (pretrained)": score("pretrained", made, 0, ()),
+            "forest, 20 slices": trained(made, 20, fp.train_forest),
+            "forest, 5 slices": trained(made, 5, fp.train_forest),
+        }
+        for name, one in of_seed.items():
+            log(f"seed {seed}, {name}: {one}")
+            scores.setdefault(name, []).append(one)
+    lines = [
+        f"phantoms of 600 x 256 x 256, seeds {', '.join(map(str, seeds))}: mean and, in brackets, "
+        "the lowest and the highest",
+        "",
+        "| model | accuracy at 47 | 434 | 598 | Dice of the solid at 47 | 434 | 598 "
+        "| error, all unseen slices | training, s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, of_name in scores.items():
+        columns = np.array([[*one.accuracy, *one.dice, one.error] for one in of_name]).T
+        cells = " | ".join(map(spread, columns))
+        seconds = np.mean([one.seconds for one in of_name])
+        lines.append(f"| {name} | {cells} | {seconds:.0f} |")
+    ratios = [
+        one.error / other.error
+        for one, other in zip(*(scores[name] for name in tuple(scores)[:2]), strict=True)
+    ]
+    shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    lines += ["", f"error of ours as a share of the plain 2-D one's, 20 slices: {shown}"]
+    return lines
+
+
+def spread(values: np.ndarray) -> str:
+    """Mean, lowest and highest."""
+    return f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"
+
+
+def ranges(slices: int, size: int, seed: int) -> list[str]:
+    """No labels beside five labelled slices, inside and outside of what was pretrained on."""
+    lines = [
+        f"phantoms of {slices} x {size} x {size}, seed {seed}: error on all slices but the 5 that "
+        "the forest was trained on",
+        "",
+        "| phantom | | best threshold | forest, 5 slices | pretrained, no slice |",
+        "|---|---|---|---|---|",
+    ]
+    for where, kinds in (("inside", INSIDE), ("outside", OUTSIDE)):
+        for name, options in kinds.items():
+            made = fp.make_phantom(slices, size, seed=seed, **options)
+            indices = fp.select_slices(made.stack, strategy="distributed", count=5)
+            unseen = [index for index in range(slices) if index not in indices]
+            forest = fp.train_forest(made.stack, made.truth, indices=indices, folds=0)
+            errors, threshold = [], 0.0
+            for model in (forest, "pretrained"):
+                found = fp.segment(made.stack, model=model, indices=unseen).segmentation
+                scored = fp.evaluate(found, made.truth, stack=made.stack, indices=unseen)
+                errors.append(1 - scored.mean["accuracy"])
+                threshold = 1 - scored.baseline.mean["accuracy"]
+            cells = " | ".join(f"{error:.4f}" for error in (threshold, *errors))
+            lines.append(f"| {name} | {where} | {cells} |")
+            log(lines[-1])
+    return lines
+
+
+def curves(seed: int) -> list[str]:
+    """Error against the number of labelled slices and against the time of training."""
+    made = fp.phantom(seed=seed)
+    rows: list[tuple[str, str, int, Score]] = []
+
+    def note(axis: str, name: str, amount: int, one: Score) -> None:
+        rows.append((axis, name, amount, one))
+        log(f"{name}, {amount} {axis}: error {one.error:.4f} after {one.seconds:.0f} s")
+
+    note("slices", "ResUNet", 0, score("pretrained", made, 0, ()))
+    for count in SLICE_COUNTS:
+        note("slices", "ResUNet", count, trained(made, count, fp.train_resunet))
+        note("slices", "forest", count, trained(made, count, partial(fp.train_forest, folds=0)))
+    for steps in STEP_COUNTS:
+        ways: dict[str, Callable[..., Model]] = {
+            "from the shipped weights": partial(fp.train_resunet, steps=steps),
+            "from random weights": partial(fp.train_resunet, steps=steps, start="none"),
+            "plain 2-D": partial(plain_2d, steps=steps),
+        }
+        for name, train in ways.items():
+            note("steps", name, steps, trained(made, 20, train))
+    draw(rows, made)
+    return [
+        f"phantom of 600 x 256 x 256, seed {seed}; by steps: 20 distributed slices",
+        "",
+        "| by | model | amount | error | training, s |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {axis} | {name} | {amount} | {one.error:.4f} | {one.seconds:.0f} |"
+            for axis, name, amount, one in rows
+        ),
+    ]
+
+
+def draw(rows: Sequence[tuple[str, str, int, Score]], made: Phantom) -> None:
+    """The curves as a figure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for panel, axis in ((left, "slices"), (right, "steps")):
+        for name in dict.fromkeys(row[1] for row in rows if row[0] == axis):
+            points = [(amount, one) for kind, of, amount, one in rows if (kind, of) == (axis, name)]
+            x = [amount if axis == "slices" else one.seconds / 60 for amount, one in points]
+            panel.plot(x, [one.error for _, one in points], marker="o", label=name)
+        panel.set_yscale("log")
+        panel.grid(alpha=0.3, which="both")
+        panel.legend()
+    left.set_xscale("symlog", linthresh=1)
+    left.set_xticks((0, *SLICE_COUNTS), (0, *SLICE_COUNTS))
+    left.set_xlabel("labelled slices")
+    left.set_ylabel(f"error on the other slices of {len(made.stack)}")
+    right.set_xlabel("training with 20 slices, minutes")
+    figure.savefig(FIGURE, dpi=150)
+
+
+def log(text: str) -> None:
+    """Tell what is being done, on standard error."""
+    sys.stderr.write(text + "\n")
+
+
+def main() -> None:
+    """Print what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("table", "range", "curves"))
+    parser.add_argument("--seeds", default="5,6,7")
+    asked = parser.parse_args()
+    seeds = tuple(map(int, asked.seeds.split(",")))
+    if asked.what == "table":
+        lines = table(seeds)
+    elif asked.what == "range":
+        lines = ranges(150, 160, seeds[0])
+    else:
+        lines = curves(seeds[0])
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
