@@ -109,3 +109,17 @@ class TestStart:
 
     def test_where_it_does_not_fit_and_nobody_asked_for_it_another_start_is_taken(self, made):
         assert self.train(made, network="small").training["start"] == "none"
+
+
+def test_tiles_leave_no_seam_in_a_large_slice(made, monkeypatch):
+    values = np.tile(made.stack.to_numpy(), (1, 11, 11))[:, :1024, :1024]
+    large = fp.make_stack(values, (10, 10, 10))
+
+    def solid():
+        return fp.segment(large, model="pretrained", indices=(4,)).probability[4].to_numpy()
+
+    whole = solid()
+    monkeypatch.setattr("fiji_poreseg.resunet.inference.LARGEST_TILE", 512)
+    tiled = solid()
+    assert not np.array_equal(tiled, whole)
+    assert np.abs(tiled - whole).max() < 1e-2

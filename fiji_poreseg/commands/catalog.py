@@ -329,7 +329,7 @@ def train_resunet(
     steps: Annotated[int, Param("batches of 8 patches to train on at most", ge=1)] = 1000,
     max_minutes: Annotated[float | None, Param("safety stop", unit="minutes", ge=0.01)] = None,
     start: Annotated[
-        str | None,
+        Path | None,
         Param(
             "what to start from: pretrained, none, or a ResUNet's file; by default pretrained, if "
             "it fits",

@@ -103,7 +103,7 @@ def check_resume(resume: bool, parameter: str, path: Path | None) -> None:
 
 
 def resunet_to_start_from(
-    start: str | None, network: str, stack: xr.DataArray, classes: Sequence[str]
+    start: Path | None, network: str, stack: xr.DataArray, classes: Sequence[str]
 ) -> ResUNetModel | None:
     """The ResUNet whose weights a training starts from, None for random ones.
 
@@ -112,17 +112,17 @@ def resunet_to_start_from(
     """
     if start is None:
         fits = network == "base" and "c" not in stack.dims and len(classes) == 2
-        start = PRETRAINED if fits else NONE
-    if start == NONE:
+        start = Path(PRETRAINED if fits else NONE)
+    if start == Path(NONE):
         return None
-    if start == PRETRAINED:
+    if start == Path(PRETRAINED):
         shipped = pretrained()
         if len(classes) != len(shipped.card.classes):
             return shipped
         # What its two classes are called does not matter: they are learnt anew.
         return replace(shipped, card=replace(shipped.card, classes=tuple(classes)))
     try:
-        found = models.load(Path(start).expanduser())
+        found = models.load(start)
     except ParameterError as error:
         raise ParameterError("start", error.rule, error.value, error.hint) from error
     if not isinstance(found, ResUNetModel):
