@@ -70,17 +70,18 @@ def test_several_detectors_are_refused(made):
         fp.segment(two, model="pretrained")
 
 
+def train(made, **options):
+    return fp.train_resunet(made.stack, made.truth, indices=INDICES, steps=1, **options)
+
+
+@pytest.fixture(scope="module")
+def by_default(made):
+    return train(made, voxel_size_nm=(20, 10, 10))
+
+
 class TestStart:
-    @staticmethod
-    def train(made, **options):
-        return fp.train_resunet(made.stack, made.truth, indices=INDICES, steps=1, **options)
-
-    @pytest.fixture(scope="class")
-    def by_default(self, made):
-        return self.train(made, voxel_size_nm=(20, 10, 10))
-
     def test_a_training_starts_from_it_unless_told_not_to(self, made, by_default):
-        anew = self.train(made, start="none")
+        anew = train(made, start="none")
         losses = [each.card.scores["validation_loss"] for each in (by_default, anew)]
         assert losses[0] < 0.2 < losses[1]
         assert anew.training["start"] == "none"
@@ -91,7 +92,7 @@ class TestStart:
         assert not by_default.in_slices
 
     def test_classes_of_other_names_are_learnt(self, made, by_default):
-        tuned = self.train(made, start="pretrained", classes=("air", "fibre"))
+        tuned = train(made, start="pretrained", classes=("air", "fibre"))
         assert tuned.card.classes == ("air", "fibre")
         assert tuned.training["start"] == by_default.training["start"]
 
@@ -105,10 +106,10 @@ class TestStart:
     )
     def test_where_it_does_not_fit_it_is_refused(self, options, message, made):
         with pytest.raises(fp.ParameterError, match=message):
-            self.train(made, start="pretrained", **options)
+            train(made, start="pretrained", **options)
 
     def test_where_it_does_not_fit_and_nobody_asked_for_it_another_start_is_taken(self, made):
-        assert self.train(made, network="small").training["start"] == "none"
+        assert train(made, network="small").training["start"] == "none"
 
 
 def test_tiles_leave_no_seam_in_a_large_slice(made, monkeypatch):
