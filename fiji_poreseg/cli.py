@@ -134,7 +134,7 @@ def _add_demo(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser.add_argument("--slices", type=int, default=120, help="slices of the phantom; 120")
     parser.add_argument("--size", type=int, default=256, help="side of a slice in voxels; 256")
-    parser.add_argument("--steps", type=int, default=600, help="training steps of the ResUNet; 600")
+    parser.add_argument("--steps", type=int, default=300, help="training steps of the ResUNet; 300")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random; 0")
     parser.set_defaults(run=_run_demo)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import dask.array as da
@@ -378,12 +379,29 @@ def test_text_is_replaced_whole(tmp_path):
     assert (tmp_path / "s.json").read_bytes() == '{"µ": 1}\n'.encode()
 
 
+@dataclass(frozen=True)
+class Weights(model.Model):
+    """A model that is nothing but an array."""
+
+    arrays: object
+
+    def predict(self, stack, indices):
+        raise NotImplementedError
+
+    predict_labels = predict
+
+    def contents(self):
+        return model.Contents("forest", {}, self.arrays)
+
+
 def test_a_model_with_one_wrong_byte_is_whole_or_refused(tmp_path, monkeypatch):
-    monkeypatch.setitem(model._readers, "forest", lambda card, settings, arrays: (card, arrays))
+    monkeypatch.setitem(
+        model._readers, "forest", lambda card, settings, arrays: Weights(card, arrays)
+    )
     card = model.Card(("pore", "solid"), SPACING, 1, "forward", (0, 2), 0, {"image": "ab"})
     weights = np.arange(60.0).reshape(5, 12)
     path = tmp_path / "m.poreseg"
-    model.save(path, "forest", card, {}, {"a": weights})
+    Weights(card, {"a": weights}).save(path)
     whole = path.read_bytes()
     refused = 0
     for place in np.linspace(0, len(whole) - 1, 200).astype(int):
@@ -392,12 +410,12 @@ def test_a_model_with_one_wrong_byte_is_whole_or_refused(tmp_path, monkeypatch):
             damaged[place] ^= flip
             path.write_bytes(damaged)
             try:
-                loaded_card, arrays = model.load(path)
+                loaded = model.load(path)
             except ParameterError:
                 refused += 1
             else:
-                assert loaded_card == card
-                for array in arrays.values():
+                assert loaded.card == card
+                for array in loaded.arrays.values():
                     np.testing.assert_array_equal(array, weights)
     assert refused > 100
 

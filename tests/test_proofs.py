@@ -29,8 +29,9 @@ def test_resunet_beats_forest_beats_threshold_at_the_papers_slices(accuracy, sho
     scores, seconds = accuracy.phantom()
     show(accuracy.table(scores, each=True))
     assert seconds["ResUNet"] < 600
-    threshold, forest, resunet = (evaluation.slices for evaluation in scores.values())
-    for simple, middle, best in zip(threshold, forest, resunet, strict=True):
+    by_method = [evaluation.slices for evaluation in scores.values()]
+    for simple, middle, best, unlabelled in zip(*by_method, strict=True):
+        assert best.accuracy > unlabelled.accuracy > middle.accuracy
         assert best.accuracy > middle.accuracy > simple.accuracy > simple.majority_accuracy
         assert best.dice_solid > middle.dice_solid > simple.dice_solid
         assert best.iou_solid > middle.iou_solid > simple.iou_solid
