@@ -27,7 +27,7 @@ import xarray as xr
 
 import fiji_poreseg as fp
 from fiji_poreseg.model import Model, describe
-from fiji_poreseg.phantoms import Phantom
+from fiji_poreseg.phantoms import Phantom, make_phantom
 from fiji_poreseg.resunet import FILTERS, ResUNetModel, fitting
 from fiji_poreseg.resunet.context import Context
 from fiji_poreseg.resunet.fitting import Plan
@@ -204,7 +204,7 @@ def ranges(slices: int, size: int, seed: int) -> list[str]:
     ]
     for where, kinds in (("inside", INSIDE), ("outside", OUTSIDE)):
         for name, options in kinds.items():
-            made = fp.make_phantom(slices, size, seed=seed, **options)
+            made = make_phantom(slices, size, seed=seed, **options)
             indices = fp.select_slices(made.stack, strategy="distributed", count=5)
             unseen = [index for index in range(slices) if index not in indices]
             forest = fp.train_forest(made.stack, made.truth, indices=indices, folds=0)
