@@ -213,7 +213,12 @@ class SliceWriter:
 
 @contextmanager
 def writing(
-    path: PathLike, image: xr.DataArray, *, parameter: str = "output", resume: bool = False
+    path: PathLike,
+    image: xr.DataArray,
+    *,
+    parameter: str = "output",
+    go_on: bool = False,
+    keep: bool = False,
 ) -> Iterator[SliceWriter]:
     """Write a TIFF like `write`, but slice by slice, as they come.
 
@@ -228,19 +233,22 @@ def writing(
         numpy array of floating point or 16 bits that has none in its attributes.
     parameter
         Name to use in an error.
-    resume
-        Go on with what there is of it, and keep that on an exception.
+    go_on
+        Whether slices in what there is of it already are to stay.
+    keep
+        Whether what there is of it stays on an exception.
 
     Raises
     ------
     ParameterError
-        If the data type is none of ImageJ's or the file cannot be written.
+        If the data type is none of ImageJ's, the file cannot be written, or what is to be gone on
+        with describes another image: another voxel size, say, or other slice labels.
     """
     check_output(path, parameter)
     dtype = _grey_type(image, parameter)
     ordered = image.transpose("z", *(dim for dim in image.dims if dim != "z"))
-    with replacing(path, parameter, begun(path), keep=resume) as part:
-        offset = _begin(part, ordered, dtype, resume=resume)
+    with replacing(path, parameter, begun(path), keep=keep) as part:
+        offset = _begin(part, ordered, dtype, parameter, go_on=go_on)
         with open(part, "r+b") as stream:
             stored = dtype.newbyteorder(">")
             yield SliceWriter(path, stream, offset, ordered.shape, stored, parameter)
@@ -683,13 +691,23 @@ def _write_header(part: Path, image: xr.DataArray, dtype: np.dtype[Any]) -> int:
     return place[0]
 
 
-def _begin(part: Path, image: xr.DataArray, dtype: np.dtype[Any], *, resume: bool) -> int:
-    """Begin a file, or leave it where it was begun alike; answer with the place of its values."""
+def _begin(
+    part: Path, image: xr.DataArray, dtype: np.dtype[Any], parameter: str, *, go_on: bool
+) -> int:
+    """Begin a file, or find that it was begun alike; answer with the place of its values."""
     fresh = _scratch(part)
     try:
         offset = _write_header(fresh, image, dtype)
-        if not (resume and _begin_alike(part, fresh, offset)):
+        if not go_on:
             os.replace(fresh, part)
+        elif not _begin_alike(part, fresh, offset):
+            # Its slices would be lost, or stand in a file that says something else of them.
+            raise ParameterError(
+                parameter,
+                "must describe the image as what was begun of it does, where that is gone on with",
+                "another voxel size, slice labels or calibration",
+                "Give the stack as it was then, or leave resume out to start anew.",
+            )
     finally:
         _remove(fresh)
     return offset

@@ -255,7 +255,7 @@ class _Image:
             yield
             return
         with files.writing(
-            self._path, described, parameter=parameter, resume=resume
+            self._path, described, parameter=parameter, go_on=bool(done), keep=resume
         ) as self._writer:
             if self._held is not None:
                 for index in done:

@@ -248,6 +248,7 @@ def test_each_slice_is_read_once(resunet, monkeypatch):
 
 def test_the_number_of_threads_hardly_matters(tmp_path):
     if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
+        # macOS and Windows have no such call, and one core has no other number of threads.
         pytest.skip("needs a system that can keep a process to one of several cores")
     code = """
 import os, sys

@@ -240,6 +240,18 @@ class TestResume:
             fp.segment(stack, resume=True, **given)
         assert contents(stopped) == before
 
+    def test_another_description_is_refused(self, stopped, small, forest):
+        before = contents(stopped)
+        with pytest.raises(fp.ParameterError, match=r"`output` must describe .*leave resume out"):
+            fp.segment(
+                small[0].assign_coords(slice_label=("z", list("mnopqrstuvwx"))),
+                model=forest,
+                nodata=0,
+                resume=True,
+                **paths(stopped),
+            )
+        assert contents(stopped) == before
+
     def test_what_is_begun_and_lost_is_begun_anew(self, stopped, small, forest):
         (stopped / ".probability.tif.begun").unlink()
         (stopped / self.JOURNAL).write_text((stopped / self.JOURNAL).read_text() + "1")

@@ -458,6 +458,7 @@ class TestGpu:
     def count(self, request):
         found = len(tf.config.list_physical_devices("GPU"))
         if found < request.param:
+            # A GPU is no package that could be installed; where there is one, this runs.
             pytest.skip(f"needs {request.param} GPU(s), and there are {found}")
         return request.param
 

@@ -9,18 +9,13 @@ from fiji_poreseg.resunet.backend import keras, tf
 
 
 @contextmanager
-def accelerated(kind: str = "GPU") -> Iterator[None]:
+def accelerated() -> Iterator[None]:
     """Let a network that is made and compiled inside train on every GPU, in mixed precision.
 
     Each takes its share of a batch, so that a step means the same on any number of them. Without
     a GPU nothing changes: half precision is slower on a CPU.
-
-    Parameters
-    ----------
-    kind
-        What counts as a GPU; a test on a machine that has none says ``"CPU"``.
     """
-    found = [device.name for device in tf.config.list_logical_devices(kind)]
+    found = [device.name for device in tf.config.list_logical_devices("GPU")]
     before = keras.config.dtype_policy()
     several = tf.distribute.MirroredStrategy(found) if len(found) > 1 else None
     try:
