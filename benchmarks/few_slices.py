@@ -5,10 +5,11 @@
     python benchmarks/few_slices.py curves         docs/resunet-curves.png and its numbers, 2 hours
 
 `table`: 20, 5 and no labelled slices; the plain 2-D ResUNet is the same network without
-neighbours and without pretraining, with the same 20 slices, loss and augmentation, for as long as
-ours took. `range`: `model=pretrained` beside the forest that was trained on 5 distributed slices.
-`curves`: a training for each point, so that each has its whole schedule. Scores are of slices that
-were not trained on; no weight was trained on a phantom of these seeds.
+neighbours (`context=slice`) and without pretraining, with the same 20 slices, loss and
+augmentation, for as long as ours took. `range`: `model=pretrained` beside the forest that was
+trained on 5 distributed slices. `curves`: a training for each point, so that each has its whole
+schedule. Scores are of slices that were not trained on; no weight was trained on a phantom of
+these seeds.
 """
 
 from __future__ import annotations
@@ -26,21 +27,16 @@ import numpy as np
 import xarray as xr
 
 import fiji_poreseg as fp
-from fiji_poreseg.model import Model, describe
+from fiji_poreseg.model import Model
 from fiji_poreseg.phantoms import Phantom, make_phantom
-from fiji_poreseg.resunet import FILTERS, ResUNetModel, fitting
-from fiji_poreseg.resunet.context import Context
-from fiji_poreseg.resunet.fitting import Plan
-from fiji_poreseg.resunet.loss import pixel_weights
-from fiji_poreseg.resunet.network import build, to_arrays
-from fiji_poreseg.resunet.sampling import Patches, Views
-from fiji_poreseg.resunet.training import BATCH, LEARNING_RATE, PATCH
-from fiji_poreseg.slices import SliceReader
+from fiji_poreseg.resunet import ResUNetModel
 
 PAPERS_INDICES = (47, 434, 598)
-TIMED_STEPS = 20
+TIMED_STEPS = 40
 SLICE_COUNTS, STEP_COUNTS = (1, 2, 5, 10, 20, 40), (50, 100, 200, 400, 1000)
 FIGURE = Path(__file__).parent.parent / "docs" / "resunet-curves.png"
+# A 2-D ResUNet of random weights.
+plain_2d = partial(fp.train_resunet, context="slice", start="none")
 # What the pretraining drew from, at its middle, at its ends and beyond (scripts/pretrain.py).
 INSIDE: Mapping[str, Mapping[str, Any]] = {
     "the default phantom": {},
@@ -112,41 +108,15 @@ def plain(seconds: float) -> Callable[..., ResUNetModel]:
 
     def train(stack: xr.DataArray, truth: xr.DataArray, indices: Sequence[int]) -> ResUNetModel:
         begun = time.perf_counter()
-        plain_2d(stack, truth, indices, 1)
+        plain_2d(stack, truth, indices=indices, steps=1)
         prepared = time.perf_counter()
-        plain_2d(stack, truth, indices, 1 + TIMED_STEPS)
+        plain_2d(stack, truth, indices=indices, steps=1 + TIMED_STEPS)
         done = time.perf_counter()
         each = (done - prepared - (prepared - begun)) / TIMED_STEPS
-        return plain_2d(stack, truth, indices, max(1, round(seconds / each)))
+        steps = max(1, round(seconds / each))
+        return plain_2d(stack, truth, indices=indices, steps=steps)
 
     return train
-
-
-def plain_2d(
-    stack: xr.DataArray, truth: xr.DataArray, indices: Sequence[int], steps: int
-) -> ResUNetModel:
-    """A 2-D ResUNet of random weights, trained for some steps."""
-    context = Context(())
-    views = Views(SliceReader(stack), truth, indices, context, "forward")
-    fitting.make_reproducible(0)
-    network = build(context.channel_count(1), 2, FILTERS["base"])
-    check = min(steps, 100)
-    plan = Plan(steps, LEARNING_RATE, check, patience=steps)
-    weights = pixel_weights(views.counts(indices, 2), "none", 1)
-    fitting.compile_for_training(network, plan, weights)
-    side = min(PATCH, stack.sizes["x"])
-    fitted = fitting.fit(network, Patches([(views, indices)], side, BATCH, check, 0), None, plan)
-    card = describe(
-        stack,
-        truth,
-        indices,
-        classes=("pore", "solid"),
-        milling="forward",
-        seed=0,
-        scores={"steps": fitted.steps},
-        packages=("keras", "tensorflow"),
-    )
-    return ResUNetModel(card, context, FILTERS["base"], to_arrays(network), fitted.rows)
 
 
 def table(seeds: Sequence[int]) -> list[str]:

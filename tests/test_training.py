@@ -248,10 +248,11 @@ class TestStart:
         ("option", "message"),
         [
             ({"network": "base"}, "`network` must be small, as in the model to start from"),
+            ({"context": "slice"}, "`context` must be neighbours, as in the model to start from"),
             ({"classes": ("air", "solid")}, "`classes` must be pore,solid, as in"),
             ({"start": "none.poreseg"}, "`start` must name a file that exists"),
         ],
-        ids=["network", "classes", "missing"],
+        ids=["network", "context", "classes", "missing"],
     )
     def test_what_does_not_fit_is_refused(self, option, message, tune):
         with pytest.raises(fp.ParameterError, match=message):
@@ -266,6 +267,35 @@ class TestStart:
         fp.train_forest(*tiny, indices=[0], trees=1, folds=0, model=tmp_path / "f.poreseg")
         with pytest.raises(fp.ParameterError, match="`start` must be a ResUNet's file"):
             tune(start=tmp_path / "f.poreseg")
+
+
+@pytest.fixture(scope="module")
+def plain(tiny):
+    """A ResUNet that sees a slice and nothing else."""
+    return fp.train_resunet(*tiny, indices=INDICES, network="small", steps=1, context="slice")
+
+
+class TestContext:
+    def segmented(self, model, stack):
+        return fp.segment(stack, model=model, indices=[4]).probability
+
+    def test_a_plain_network_does_not_see_the_neighbours(self, plain, whole, tiny):
+        stack = tiny[0]
+        others = stack.where(stack.z == stack.z[4], 255 - stack).astype(np.uint8)
+        np.testing.assert_array_equal(self.segmented(plain, stack), self.segmented(plain, others))
+        seeing = fp.load(whole)
+        assert (self.segmented(seeing, stack) != self.segmented(seeing, others)).any()
+
+    def test_it_starts_from_nothing_but_its_like(self, plain, tiny, tmp_path):
+        plain.save(tmp_path / "plain.poreseg")
+        options = {"indices": INDICES, "steps": 1, "start": tmp_path / "plain.poreseg"}
+        tuned = fp.train_resunet(*tiny, network="small", context="slice", **options)
+        assert tuned.context == plain.context
+        with pytest.raises(fp.ParameterError, match="`context` must be slice, as in the model"):
+            fp.train_resunet(*tiny, network="small", **options)
+        # The weights that ship with the package see neighbours: they are not the default here.
+        anew = fp.train_resunet(*tiny, indices=INDICES, steps=1, context="slice")
+        assert anew.training["start"] == "none"
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from fiji_poreseg.forest import ForestModel
 from fiji_poreseg.measurement import Measurement
 from fiji_poreseg.model import Model
 from fiji_poreseg.phantoms import Phantom
-from fiji_poreseg.resunet import FILTERS, PRECISIONS, PRETRAINED, ResUNetModel
+from fiji_poreseg.resunet import CONTEXTS, FILTERS, PRECISIONS, PRETRAINED, ResUNetModel
 from fiji_poreseg.rois import labels_from, region_from
 from fiji_poreseg.segmentation import Segmentation
 from fiji_poreseg.stack import DEFAULT_CLASSES, as_stack, check_indices, to_dataarray
@@ -336,6 +336,9 @@ def train_resunet(
             metavar="pretrained|none|FILE",
         ),
     ] = None,
+    context: Annotated[
+        str, Param("what it sees: the slice and its neighbours, or the slice", choices=CONTEXTS)
+    ] = "neighbours",
     class_weights: ClassWeights = "auto",
     resume: Annotated[bool, Param("go on with a training that was stopped or killed")] = False,
     curve: Annotated[
@@ -357,9 +360,9 @@ def train_resunet(
     """Train a residual U-Net on the labels of a few slices.
 
     Pre-activation residual units after Zhang et al. (2018), arXiv 1711.10684; the slice's
-    neighbours in depth are further channels. One labelled slice in ten, at least one of three,
-    is held out whole for validation; training stops early when their loss no longer falls, and
-    the best weights are kept.
+    neighbours in depth are further channels (`context`). One labelled slice in ten, at least one
+    of three, is held out whole for validation; training stops early when their loss no longer
+    falls, and the best weights are kept.
 
     Parameters
     ----------
@@ -384,6 +387,9 @@ def train_resunet(
         many detectors; its neighbours, in nm, are taken over. ``pretrained`` starts from the
         weights that ship with the package, which are for ``network="base"``, two classes and one
         detector; ``none`` from random ones. By default the first of the two, if it fits.
+    context
+        ``"neighbours"`` shows the neighbours of a slice, too; ``"slice"`` the slice alone, as the
+        paper's ResUNet sees it.
     class_weights
         ``"balanced"`` lets each class count the same in the loss, ``"none"`` each pixel; ``"auto"``
         balances where less than half of the slices is labelled, as by scribbles.
@@ -426,7 +432,7 @@ def train_resunet(
     chosen = selection.chosen(stack.sizes["z"], indices, strategy, count)
     given = labels_from(labels, stack, mask_foreground=mask_foreground, classes=classes)
     trained_on = selection.labelled(given, chosen)
-    began = checks.resunet_to_start_from(start, network, stack, classes)
+    began = checks.resunet_to_start_from(start, network, context, stack, classes)
     # TensorFlow is loaded by the one command that trains with it, not by importing the package.
     from fiji_poreseg.resunet.training import train
 
@@ -445,6 +451,7 @@ def train_resunet(
         classes=classes,
         network=network,
         start=began,
+        context=context,
         steps=steps,
         max_minutes=max_minutes,
         class_weights=class_weights,

@@ -15,7 +15,7 @@ from fiji_poreseg import files
 from fiji_poreseg import model as models
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.model import Model
-from fiji_poreseg.resunet import NONE, PRETRAINED, ResUNetModel, pretrained
+from fiji_poreseg.resunet import NEIGHBOURS, NONE, PRETRAINED, ResUNetModel, pretrained
 from fiji_poreseg.stack import DEFAULT_CLASSES, as_labels, as_stack, check_indices, to_dataarray
 
 
@@ -103,15 +103,16 @@ def check_resume(resume: bool, parameter: str, path: Path | None) -> None:
 
 
 def resunet_to_start_from(
-    start: Path | None, network: str, stack: xr.DataArray, classes: Sequence[str]
+    start: Path | None, network: str, context: str, stack: xr.DataArray, classes: Sequence[str]
 ) -> ResUNetModel | None:
     """The ResUNet whose weights a training starts from, None for random ones.
 
     Where nothing is said, it is the one that ships with the package, if it has the size, the
-    detectors and the number of classes that are asked for.
+    context, the detectors and the number of classes that are asked for.
     """
     if start is None:
-        fits = network == "base" and "c" not in stack.dims and len(classes) == 2
+        alike = network == "base" and context == NEIGHBOURS
+        fits = alike and "c" not in stack.dims and len(classes) == 2
         start = Path(PRETRAINED if fits else NONE)
     if start == Path(NONE):
         return None

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 KIND = "resunet"
 PRETRAINED, NONE = "pretrained", "none"
 PRECISIONS = ("exact", "fast")
+CONTEXTS = NEIGHBOURS, SLICE = ("neighbours", "slice")
 # Multiples of 16: on AVX-512, the gradient of a convolution with another number of filters takes
 # the process down in the oneDNN 3.7 that TensorFlow 2.21 carries.
 FILTERS = {

@@ -12,7 +12,14 @@ import xarray as xr
 from fiji_poreseg import model
 from fiji_poreseg.blocks import tiles
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.resunet import FILTERS, ResUNetModel, checkpoint, fitting
+from fiji_poreseg.resunet import (
+    FILTERS,
+    NEIGHBOURS,
+    SLICE,
+    ResUNetModel,
+    checkpoint,
+    fitting,
+)
 from fiji_poreseg.resunet.checkpoint import Row
 from fiji_poreseg.resunet.context import Context, with_reach
 from fiji_poreseg.resunet.devices import accelerated
@@ -49,6 +56,7 @@ def train(
     classes: Sequence[str] = DEFAULT_CLASSES,
     network: str = "base",
     start: ResUNetModel | None = None,
+    context: str = "neighbours",
     steps: int = 1000,
     max_minutes: float | None = None,
     class_weights: str = "auto",
@@ -76,6 +84,9 @@ def train(
         ``"small"``, ``"base"`` or ``"large"``.
     start
         A model whose weights to start from; None for random ones.
+    context
+        ``"neighbours"`` shows the slice's neighbours in depth as further channels; ``"slice"``
+        the slice alone, a plain 2-D network.
     steps
         Batches of 8 patches of 128 x 128 voxels to train on at most.
     max_minutes
@@ -120,19 +131,20 @@ def train(
     filters = FILTERS[network]
     detectors = stack.sizes.get("c", 1)
     if start is None:
-        context = Context.for_spacing(spacing_nm(stack)[0])
+        seen = Context.for_spacing(spacing_nm(stack)[0]) if context == NEIGHBOURS else Context(())
     else:
-        _check_start(start, network, detectors, classes)
+        _check_start(start, network, context, detectors, classes)
         if not start.in_slices:
             warn_about_spacing(start.card.spacing_nm, stack)
-        context = start.context_on(stack)
-    views = Views(SliceReader(stack), labels, indices, context, milling)
+        seen = start.context_on(stack)
+    views = Views(SliceReader(stack), labels, indices, seen, milling)
     check_two_classes(sorted(views.classes()), classes)
     settings = {
         "indices": list(indices),
         "classes": list(classes),
         "network": network,
         "start": "none" if start is None else checkpoint.digest(start.weights.values()),
+        "context": context,
         "steps": steps,
         "class_weights": class_weights,
         "milling": milling,
@@ -156,7 +168,7 @@ def train(
     plan = Plan(steps, LEARNING_RATE, check, PATIENCE, max_minutes)
     patches = Patches([(views, trained_on)], side, BATCH, check, seed)
     with accelerated():
-        trained = build(context.channel_count(detectors), len(classes), filters)
+        trained = build(seen.channel_count(detectors), len(classes), filters)
         if start is not None:
             set_arrays(trained, start.weights, "start")
         fitting.compile_for_training(trained, plan, weights)
@@ -186,7 +198,7 @@ def train(
         },
         packages=("keras", "tensorflow"),
     )
-    made = ResUNetModel(card, context, filters, to_arrays(trained), fitted.rows, settings)
+    made = ResUNetModel(card, seen, filters, to_arrays(trained), fitted.rows, settings)
     if file is not None:
         made.save(file)
         # What the safety stop cut short may be gone on with.
@@ -231,12 +243,15 @@ def split(classes: Mapping[int, frozenset[int]]) -> tuple[list[int], list[int]]:
     return trained_on, held_out
 
 
-def _check_start(start: ResUNetModel, network: str, detectors: int, classes: Sequence[str]) -> None:
+def _check_start(
+    start: ResUNetModel, network: str, context: str, detectors: int, classes: Sequence[str]
+) -> None:
     """Refuse a model to start from whose weights mean something else."""
     card = start.card
     of_start = next(name for name, filters in FILTERS.items() if filters == start.filters)
     for parameter, found, needed in (
         ("network", network, of_start),
+        ("context", context, NEIGHBOURS if start.context.offsets_nm else SLICE),
         ("classes", ",".join(classes), ",".join(card.classes)),
     ):
         if found != needed:
