@@ -89,13 +89,13 @@ def with_reach(
         float32, shape (y, x, channels): the last two channels hold the share of the deeper
         and of the higher neighbours that exist.
     """
-    # In whichever order the axes lie in memory.
-    kept = view.copy(order="K")
-    kept[1:][~exists] = MISSING
-    rows, columns = view.shape[1:3]
-    flat = np.moveaxis(kept, 0, 2).reshape(rows, columns, -1)
-    reach = np.broadcast_to(_shares(exists, offsets_nm), (rows, columns, 2))
-    return np.concatenate([flat, reach], axis=-1)
+    count, rows, columns, detectors = view.shape
+    whole = np.empty((rows, columns, count * detectors + 2), np.float32)
+    planes = whole[..., :-2].reshape(rows, columns, count, detectors)
+    planes[...] = np.moveaxis(view, 0, 2)
+    planes[:, :, 1:][:, :, ~exists] = MISSING
+    whole[..., -2:] = _shares(exists, offsets_nm)
+    return whole
 
 
 def fill(

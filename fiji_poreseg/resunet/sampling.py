@@ -15,6 +15,7 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from scipy.sparse import csr_array
+from scipy.special import ndtri
 
 from fiji_poreseg.resunet.backend import keras
 from fiji_poreseg.resunet.context import Channels, Context, channels, existing, with_reach
@@ -28,7 +29,8 @@ _DEFORMED_SHARE, _BLURRED_SHARE, _CURTAINED_SHARE = 0.4, 0.2, 0.3
 _LARGEST_ZOOM = 1.25
 # Root mean square of the elastic displacement at most, and the waves that make it up along a side.
 _LARGEST_BEND, _WAVES = 0.015, 4
-
+# Of the normal distribution, at the middles of shares of equal size.
+_QUANTILES = ndtri((np.arange(2**16) + 0.5) / 2**16).astype(np.float32)
 
 Labels: TypeAlias = npt.NDArray[np.uint8]
 
@@ -246,14 +248,32 @@ def _vary(view: Channels, rng: np.random.Generator) -> Channels:
     shape = (view.shape[2], 1)
     contrast = rng.normal(1, 0.08) + rng.normal(0, 0.03, shape)
     brightness = rng.normal(0, 0.06) + rng.normal(0, 0.02, shape)
-    gamma = np.exp(rng.normal(0, 0.12))
-    varied = np.maximum(view, 0) ** np.float32(gamma) + np.minimum(view, 0)
-    varied = varied * contrast.astype(np.float32) + brightness.astype(np.float32)
+    varied = _raised(view, np.exp(rng.normal(0, 0.12)))
+    varied *= contrast.astype(np.float32)
+    varied += brightness.astype(np.float32)
     if rng.random() < _CURTAINED_SHARE:
         varied += _curtains(view.shape[1], rng)
-    noise = np.float32(rng.uniform(0, 0.06))
-    varied += noise * rng.standard_normal(view.shape, dtype=np.float32)
-    return np.asarray(varied, np.float32)
+    noise = _normal(view.shape, rng)
+    noise *= np.float32(rng.uniform(0, 0.06))
+    varied += noise
+    return varied
+
+
+def _raised(view: Channels, gamma: float) -> Channels:
+    """Greys above 0 to a power, others as they are; a third of the time of numpy's own power."""
+    raised = np.log(np.maximum(view, np.float32(1e-9)))
+    raised *= np.float32(gamma)
+    np.exp(raised, out=raised)
+    raised += np.minimum(view, 0)
+    return raised
+
+
+def _normal(shape: tuple[int, ...], rng: np.random.Generator) -> Channels:
+    """Normal noise, float32, of 65,536 values of equal likelihood: the drawing is what takes long.
+
+    Numpy's generator takes three times as long for as much of it.
+    """
+    return np.take(_QUANTILES, rng.integers(0, len(_QUANTILES), shape, np.uint16))
 
 
 def _curtains(width: int, rng: np.random.Generator) -> Channels:
