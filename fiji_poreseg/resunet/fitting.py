@@ -75,6 +75,8 @@ def compile_for_training(network: keras.Model, plan: Plan, weights: PixelWeights
         loss=objective(weights),
         metrics=[LabelledMean(name, weights) for name in ("cross_entropy", "accuracy")],
     )
+    # A step that makes the optimizer's variables itself is traced twice, which takes seconds.
+    network.optimizer.build(network.trainable_variables)
 
 
 def fit(
@@ -133,7 +135,7 @@ def fit(
 
 def _optimizer(plan: Plan) -> keras.optimizers.Optimizer:
     warmup = plan.steps // 20
-    schedule = keras.optimizers.schedules.CosineDecay(
+    schedule = _Schedule(
         initial_learning_rate=plan.learning_rate / 10,
         decay_steps=max(1, plan.steps - warmup),
         alpha=0.01,
@@ -141,6 +143,21 @@ def _optimizer(plan: Plan) -> keras.optimizers.Optimizer:
         warmup_steps=warmup,
     )
     return keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=1.0)
+
+
+class _Schedule(keras.optimizers.schedules.CosineDecay):  # type: ignore[misc]
+    """Keras' own, traced once in a step: the optimizer asks again for each weight it decays."""
+
+    _graph = _rate = None
+
+    def __call__(self, step: Any) -> Any:
+        """The rate at a step, which in one graph is one step."""
+        if tf.executing_eagerly():
+            return super().__call__(step)
+        graph = tf.compat.v1.get_default_graph()
+        if graph is not self._graph:
+            self._graph, self._rate = graph, super().__call__(step)
+        return self._rate
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
