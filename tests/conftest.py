@@ -96,6 +96,24 @@ def phantom():
 
 
 @pytest.fixture(scope="session")
+def resunet(phantom):
+    """A small ResUNet that was trained on some slices of the phantom."""
+    return fp.train_resunet(
+        phantom.stack, phantom.truth, indices=(0, 6, 12, 18, 24), network="small", steps=160
+    )
+
+
+@pytest.fixture(scope="class")
+def untraced():
+    """TensorFlow without graphs, which take seconds to trace: for a training of a step or two."""
+    from fiji_poreseg.resunet.backend import tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="session")
 def medulla():
     """The crop of a real FIB-SEM stack, and its labels."""
     folder = Path(__file__).parent / "data" / "medulla"

@@ -22,13 +22,6 @@ from fiji_poreseg.resunet.runtime import compiled
 from fiji_poreseg.slices import SliceReader, voxel_offsets
 
 
-@pytest.fixture(scope="module")
-def resunet(phantom):
-    return fp.train_resunet(
-        phantom.stack, phantom.truth, indices=(0, 6, 12, 18, 24), network="small", steps=60
-    )
-
-
 def predicted(model, stack, indices, **options):
     return dict(model.predict(stack, indices, **options))
 

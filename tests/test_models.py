@@ -27,11 +27,6 @@ def forest(phantom):
     return fp.train_forest(phantom.stack, phantom.truth, indices=INDICES, trees=20)
 
 
-@pytest.fixture(scope="session")
-def resunet(phantom):
-    return train_resunet(phantom.stack, phantom.truth, steps=160)
-
-
 @pytest.fixture(params=["forest", "resunet"])
 def model(request):
     return request.getfixturevalue(request.param)
@@ -74,7 +69,7 @@ def test_one_seed_gives_one_file(kind, phantom, tmp_path):
         if kind == "forest":
             fp.train_forest(phantom.stack, phantom.truth, indices=INDICES, trees=5, model=path)
         else:
-            train_resunet(phantom.stack, phantom.truth, steps=8, model=path)
+            train_resunet(phantom.stack, phantom.truth, steps=3, model=path)
     assert (tmp_path / "a.poreseg").read_bytes() == (tmp_path / "b.poreseg").read_bytes()
 
 
@@ -163,7 +158,7 @@ def test_sparse_labels_three_classes_and_two_detectors(phantom, tmp_path):
         assert (made.segmentation[9, :, :10] == 3).mean() > 0.8
 
 
-def test_slices_that_lack_a_class_are_not_held_out(phantom):
+def test_slices_that_lack_a_class_are_not_held_out(phantom, untraced):
     """Solid is painted in one slice only, the one that would be held out: it is trained on."""
     labels = np.where(phantom.truth == 1, 1, 0).astype(np.uint8)
     labels[6] = phantom.truth[6]
@@ -203,7 +198,7 @@ def test_on_coarser_slices_a_neighbour_is_never_the_slice_itself():
     assert voxel_offsets(offsets, stack, "reverse") == [1, 1, 1, -1, -1, -2, -3]
 
 
-def test_the_safety_stop_is_recorded(phantom):
+def test_the_safety_stop_is_recorded(phantom, untraced):
     stopped = train_resunet(phantom.stack, phantom.truth, steps=10_000, max_minutes=0.02)
     assert stopped.card.scores["stopped_by_max_minutes"] == 1
     assert stopped.card.scores["steps"] < 10_000

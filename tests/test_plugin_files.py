@@ -60,6 +60,8 @@ def begin(imagej, display, tmp_path):
             path.write_text(macro, encoding="ascii")
         command = [
             find_java().home / "bin" / "java",
+            # Most of a short process would else go to compiling Java well.
+            "-XX:TieredStopAtLevel=1",
             f"-Duser.home={imagej / 'home'}",
             f"-Djava.io.tmpdir={imagej / 'temp'}",
             *("-cp", imagej / "ij.jar", "ij.ImageJ", "-ijpath", imagej),

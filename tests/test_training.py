@@ -101,12 +101,17 @@ def checkpoint_of(path):
 
 
 class TestResume:
+    def test_a_training_killed_twice_ends_with_the_same_file(self, folder, whole, path):
+        process = begin(folder, path)
+        kill_after_a_checkpoint(process, checkpoint_of(path), random.Random(1))
+        assert process.returncode == -signal.SIGKILL
+        assert begin(folder, path).wait() == 0
+        assert path.read_bytes() == whole.read_bytes()
+        assert not checkpoint_of(path).exists()
+
     # Slice 4 is held out of three; of two slices none is.
-    @pytest.mark.parametrize(
-        "indices",
-        [INDICES, pytest.param((0, 8), marks=pytest.mark.slow)],
-        ids=["validated", "not validated"],
-    )
+    @pytest.mark.slow
+    @pytest.mark.parametrize("indices", [INDICES, (0, 8)], ids=["validated", "not validated"])
     def test_a_training_killed_again_and_again_ends_with_the_same_file(
         self, indices, folder, whole, tmp_path
     ):
@@ -224,7 +229,7 @@ class TestResume:
 
 class TestStart:
     @pytest.fixture
-    def tune(self, tiny, whole):
+    def tune(self, tiny, whole, untraced):
         """A function that takes one step from the trained model."""
 
         def train(stack=tiny[0], labels=tiny[1], **options):
@@ -373,7 +378,7 @@ class TestLoss:
         for name, share in (("none", 0.1), ("auto", 0.9)):
             assert pixel_weights(counts, name, share).tolist() == [0, 1, 1]
 
-    def test_scribbles_are_balanced(self, tiny, monkeypatch):
+    def test_scribbles_are_balanced(self, tiny, untraced):
         stack, truth = tiny
         rng = np.random.default_rng(0)
         scribbled = truth.where(rng.random(truth.shape) < 0.05, 0).astype(np.uint8)

@@ -27,6 +27,8 @@ def main(how: set[str]) -> None:
     scyjava.config.set_java_constraints(fetch="never", version="11+")
     # A notebook has a Java of its own; here it may be the one that comes with the package.
     os.environ["JAVA_HOME"] = str(jvm.find_java().home)
+    # Most of a short process would else go to compiling Java well.
+    scyjava.config.add_option("-XX:TieredStopAtLevel=1")
     if "opens" in how:
         scyjava.config.add_option("--add-opens=java.base/java.lang=ALL-UNNAMED")
     if "headless" in how:

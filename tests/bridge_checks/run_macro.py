@@ -10,6 +10,8 @@ import sys
 import time
 from typing import Annotated
 
+import scyjava
+
 from fiji_poreseg import bridge
 from fiji_poreseg.bridge import jvm
 from fiji_poreseg.commands.spec import Catalog, Param, Presentation
@@ -35,6 +37,8 @@ def tensorflow(*, seed: Annotated[int, Param("a number", ge=0)] = 0) -> None:
 
 
 def main() -> int:
+    # Most of a short process would else go to compiling Java well.
+    scyjava.config.add_option("-XX:TieredStopAtLevel=1")
     try:
         ij = bridge.start(catalog=CATALOG)
         print("JAVA", jvm.find_java().source, ij.java("java.lang.System").getProperty("java.home"))
