@@ -74,12 +74,13 @@ def train(made, **options):
     return fp.train_resunet(made.stack, made.truth, indices=INDICES, steps=1, **options)
 
 
+@pytest.fixture(scope="class")
+def by_default(made, untraced):
+    return train(made, voxel_size_nm=(20, 10, 10))
+
+
 @pytest.mark.usefixtures("untraced")
 class TestStart:
-    @pytest.fixture(scope="class")
-    def by_default(self, made, untraced):
-        return train(made, voxel_size_nm=(20, 10, 10))
-
     def test_a_training_starts_from_it_unless_told_not_to(self, made, by_default):
         anew = train(made, start="none")
         losses = [each.card.scores["validation_loss"] for each in (by_default, anew)]
