@@ -124,18 +124,18 @@ def table(seeds: Sequence[int]) -> list[str]:
     scores: dict[str, list[Score]] = {}
     for seed in seeds:
         made = fp.phantom(seed=seed)
-        ours = trained(made, 20, fp.train_resunet)
-        of_seed = {
-            "ResUNet, 20 slices": ours,
-            "plain 2-D ResUNet, 20 slices": trained(made, 20, plain(ours.seconds)),
-            "ResUNet, 5 slices": trained(made, 5, fp.train_resunet),
-            "ResUNet, no slice (pretrained)": score("pretrained", made, 0, ()),
-            "forest, 20 slices": trained(made, 20, fp.train_forest),
-            "forest, 5 slices": trained(made, 5, fp.train_forest),
-        }
-        for name, one in of_seed.items():
+
+        def note(name: str, one: Score, seed: int = seed) -> Score:
             log(f"seed {seed}, {name}: {one}")
             scores.setdefault(name, []).append(one)
+            return one
+
+        ours = note("ResUNet, 20 slices", trained(made, 20, fp.train_resunet))
+        note("plain 2-D ResUNet, 20 slices", trained(made, 20, plain(ours.seconds)))
+        note("ResUNet, 5 slices", trained(made, 5, fp.train_resunet))
+        note("ResUNet, no slice (pretrained)", score("pretrained", made, 0, ()))
+        note("forest, 20 slices", trained(made, 20, fp.train_forest))
+        note("forest, 5 slices", trained(made, 5, fp.train_forest))
     lines = [
         f"phantoms of 600 x 256 x 256, seeds {', '.join(map(str, seeds))}: mean and, in brackets, "
         "the lowest and the highest",

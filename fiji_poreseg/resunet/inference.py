@@ -64,7 +64,7 @@ class Predictor:
         padded = [side + -side % self._multiple for side in (rows, columns)]
         batch = max(1, BATCH_PIXELS // math.prod(padded))
         # Twice the reach: a neighbour that not every slice looks at is not forgotten in between.
-        remember = batch + 2 * (max(0, *offsets) - min(0, *offsets))
+        remember = batch + 2 * (max((0, *offsets)) - min((0, *offsets)))
         reader = SliceReader(stack, self._card.normalisation, remember)
         channels = context.channel_count(self._card.detectors)
         inputs = np.zeros((batch, channels, *padded), np.float32)
