@@ -33,7 +33,7 @@ from fiji_poreseg.resunet import ResUNetModel
 
 PAPERS_INDICES = (47, 434, 598)
 TIMED_STEPS = 40
-SLICE_COUNTS, STEP_COUNTS = (1, 2, 5, 10, 20, 40), (50, 100, 200, 500, 1000)
+SLICE_COUNTS, STEP_COUNTS = (1, 2, 5, 10, 20, 40), (25, 50, 100, 200, 400)
 FIGURE = Path(__file__).parent.parent / "docs" / "resunet-curves.png"
 # A 2-D ResUNet of random weights.
 plain_2d = partial(fp.train_resunet, context="slice", start="none")

@@ -326,7 +326,7 @@ def train_resunet(
     ] = None,
     count: Annotated[int | None, Param("how many slices the strategy chooses", ge=1)] = None,
     network: Annotated[str, Param("size of the network", choices=tuple(FILTERS))] = "base",
-    steps: Annotated[int, Param("batches of 8 patches to train on at most", ge=1)] = 500,
+    steps: Annotated[int, Param("batches of 8 patches to train on at most", ge=1)] = 400,
     max_minutes: Annotated[float | None, Param("safety stop", unit="minutes", ge=0.01)] = None,
     start: Annotated[
         Path | None,

@@ -57,7 +57,7 @@ def train(
     network: str = "base",
     start: ResUNetModel | None = None,
     context: str = "neighbours",
-    steps: int = 500,
+    steps: int = 400,
     max_minutes: float | None = None,
     class_weights: str = "auto",
     milling: str = "forward",
