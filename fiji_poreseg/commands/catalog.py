@@ -946,6 +946,7 @@ def study(
         folds=folds,
         gap=gap,
         indices=indices,
+        compare=compare,
         recipe="shipped",
         network=network,
         start=checks.resunet_to_start_from(None, network, stack, DEFAULT_CLASSES),
@@ -954,5 +955,6 @@ def study(
         milling=milling,
         seed=seed,
     )
+    plan = studies.make_plan(stack, given, settings)
     checks.make_folder(output)
-    return studies.run(stack, given, settings, output, compare=compare, resume=resume, replay=again)
+    return studies.run(stack, given, plan, settings, output, resume=resume, replay=again)

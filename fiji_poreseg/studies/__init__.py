@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.evaluation import SliceScore, best_threshold, score_slice
 from fiji_poreseg.files import write_csv, write_text
 from fiji_poreseg.journal import check_same
@@ -28,13 +27,21 @@ from fiji_poreseg.studies.plan import (
     STRATEGIES,
     Plan,
     Settings,
-    is_papers,
     make_plan,
 )
 from fiji_poreseg.studies.summary import Enough, Finding, Line
 from fiji_poreseg.studies.trials import Result, clear, only, run_trials, trained
 
-__all__ = ["COMPARISONS", "MODELS", "RECIPES", "STRATEGIES", "Settings", "Study", "run"]
+__all__ = [
+    "COMPARISONS",
+    "MODELS",
+    "RECIPES",
+    "STRATEGIES",
+    "Settings",
+    "Study",
+    "make_plan",
+    "run",
+]
 
 COMPARISONS = ("none", "paper")
 _TRIALS, _SETTINGS = "trials", "settings.json"
@@ -98,10 +105,10 @@ class Study:
 def run(
     stack: xr.DataArray,
     truth: xr.DataArray,
+    plan: Plan,
     settings: Settings,
     folder: Path,
     *,
-    compare: str,
     resume: bool,
     replay: Mapping[str, str],
 ) -> Study:
@@ -113,12 +120,10 @@ def run(
         A checked stack.
     truth
         uint8 on its voxels, dims ``("z", "y", "x")``; 0 where nothing is known.
-    settings
-        What is to be compared.
+    plan, settings
+        What is to be compared: `make_plan` of the settings.
     folder
         Where to write; it exists.
-    compare
-        ``"paper"`` puts the paper's numbers beside ours.
     resume
         Go on with an earlier study of the same images and trainings; trials may be added.
     replay
@@ -127,23 +132,15 @@ def run(
     Raises
     ------
     ParameterError
-        If there are too few labelled slices, or what is to be resumed was begun with other images
-        or trainings.
+        If what is to be resumed was begun with other images or trainings.
     """
-    plan = make_plan(stack, truth, settings)
-    with_paper = compare == "paper"
-    if with_paper and (not is_papers(settings.indices) or len(plan.places) != 3):
-        raise ParameterError(
-            "compare",
-            "needs the paper's three indices",
-            f"paper with indices={','.join(map(str, plan.places))}",
-            "Leave indices out.",
-        )
     kept = _begin(stack, truth, settings, folder / _TRIALS, resume=resume)
     results = run_trials(stack, truth, plan, settings, folder / _TRIALS, resume=resume)
     made = Study(
         folder,
-        summary.table(plan, results, _baseline(stack, truth, plan), with_paper=with_paper),
+        summary.table(
+            plan, results, _baseline(stack, truth, plan), with_paper=settings.compare == "paper"
+        ),
         results,
         summary.errors(plan, results),
         summary.enough(plan, results),

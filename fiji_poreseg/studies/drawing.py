@@ -39,6 +39,7 @@ _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 _MARKERS = ("o", "s", "^", "D")
 _RIGHT_PORE, _RIGHT_SOLID = "#333333", "#D9D9D9"
 _WIDTH = 7.2
+_RING: Any = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "linestyle": "none"}
 _STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -84,10 +85,10 @@ def scores_by_index(path: Path, plan: Plan, results: Sequence[Result]) -> None:
                     zorder=4,
                 )
             if score == "accuracy":
-                rows = results[0].rows
+                majority = summary.majority(results)
                 axis.plot(
-                    [one["index"] for one in rows],
-                    [one["majority_accuracy"] for one in rows],
+                    list(majority),
+                    list(majority.values()),
                     color="#777777",
                     linewidth=0.8,
                     zorder=1,
@@ -197,15 +198,9 @@ def labels_against_score(path: Path, curves: Sequence[Enough]) -> None:
                 above = [point.high for point in curve.points.values()] - means
                 colour = _COLOURS[curve.strategy]
                 axis.errorbar(counts, means, (below, above), color=colour, marker="o", capsize=3)
-                axis.plot(
-                    [curve.count],
-                    [curve.points[curve.count].mean],
-                    marker="o",
-                    markersize=12,
-                    markerfacecolor="none",
-                    markeredgecolor=colour,
-                    linestyle="none",
-                )
+                if curve.is_settled:
+                    enough = curve.points[curve.count].mean
+                    axis.plot([curve.count], [enough], markeredgecolor=colour, **_RING)
             axis.set_xticks(sorted({count for curve in curves for count in curve.points}))
             axis.set_title(MODELS[model], fontsize=11, loc="left")
             axis.set_xlabel("Labelled slices")
@@ -215,13 +210,10 @@ def labels_against_score(path: Path, curves: Sequence[Enough]) -> None:
             Line2D([], [], color=_COLOURS[strategy], marker="o", label=strategy.capitalize())
             for strategy in dict.fromkeys(curve.strategy for curve in curves)
         ]
-        ring: dict[str, Any] = {
-            "marker": "o",
-            "markersize": 11,
-            "markerfacecolor": "none",
-            "linestyle": "none",
-        }
-        handles.append(Line2D([], [], color="#777777", label="enough by the stop rule", **ring))
+        if any(curve.is_settled for curve in curves):
+            handles.append(
+                Line2D([], [], color="#777777", label="enough by the stop rule", **_RING)
+            )
         figure.legend(
             handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9
         )

@@ -42,6 +42,8 @@ class Settings:
         how many slices beside a block are not trained on, either.
     indices
         0-based slices that the table and the figures show; None for the paper's places.
+    compare
+        ``"paper"`` puts the paper's numbers beside ours.
     recipe
         One of `RECIPES`.
     network, start, steps
@@ -61,6 +63,7 @@ class Settings:
     folds: int
     gap: int
     indices: tuple[int, ...] | None
+    compare: str
     recipe: str
     network: str
     start: ResUNetModel | None
@@ -182,7 +185,7 @@ def make_plan(stack: xr.DataArray, truth: xr.DataArray, settings: Settings) -> P
     ParameterError
         If there are too few labelled slices for that, or a training would see one class only.
     """
-    asked = _asked(stack, settings.indices)
+    asked = _asked(stack, settings)
     classes = _classes(stack, truth)
     labelled = tuple(z for z, found in enumerate(classes) if found)
     chosen = {
@@ -222,18 +225,24 @@ def make_plan(stack: xr.DataArray, truth: xr.DataArray, settings: Settings) -> P
     return Plan(tuple(parts), trials, labelled, unseen, places)
 
 
-def is_papers(indices: tuple[int, ...] | None) -> bool:
-    """Whether some indices are those of the paper, or what is taken for them when left out."""
-    return indices in (None, _PAPERS_INDICES)
-
-
-def _asked(stack: xr.DataArray, indices: tuple[int, ...] | None) -> tuple[int, ...]:
-    if indices is not None:
-        return check_indices(indices, stack)
+def _asked(stack: xr.DataArray, settings: Settings) -> tuple[int, ...]:
+    """The indices of the table: those given, else the paper's, or the like in another stack."""
     slices = stack.sizes["z"]
-    if slices == _PAPERS_SLICES:
-        return _PAPERS_INDICES
-    return tuple(dict.fromkeys(round(place * (slices - 1)) for place in _PAPERS_PLACES))
+    if settings.indices is not None:
+        asked = check_indices(settings.indices, stack)
+    elif slices == _PAPERS_SLICES:
+        asked = _PAPERS_INDICES
+    else:
+        asked = tuple(dict.fromkeys(round(place * (slices - 1)) for place in _PAPERS_PLACES))
+    is_papers = settings.indices in (None, _PAPERS_INDICES) and len(asked) == len(_PAPERS_PLACES)
+    if settings.compare == "paper" and not is_papers:
+        raise ParameterError(
+            "compare",
+            "needs the paper's three indices",
+            f"paper with indices={','.join(map(str, asked))}",
+            "Leave indices out.",
+        )
+    return asked
 
 
 def _classes(stack: xr.DataArray, truth: xr.DataArray) -> list[frozenset[int]]:

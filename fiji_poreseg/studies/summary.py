@@ -102,6 +102,7 @@ def table(
         Whether the paper's numbers stand beside; its slices are then those of the study, in order.
     """
     thresholds = {score.index: score for score in baseline}
+    majorities = majority(results)
     lines = []
     places: list[tuple[int | str, int | None]] = [*plan.places.items(), (MEAN, None)]
     for model in _models(results):
@@ -115,7 +116,9 @@ def table(
                         index,
                         score,
                         cells(plan, results, model, score, index),
-                        _majority(plan, results, index) if score == "accuracy" else None,
+                        _mean(majorities[z] for z in _at(plan, index))
+                        if score == "accuracy"
+                        else None,
                         _mean(getattr(thresholds[z], score) for z in _at(plan, index)),
                         {
                             arm: numbers[arm.strategy, arm.count][position]
@@ -151,6 +154,15 @@ def curves(
             by_index[row["index"]].append(row[score])
     found = {index: Spread.of(values) for index, values in by_index.items()}
     return list(found), list(found.values())
+
+
+def majority(results: Sequence[Result]) -> dict[int, float]:
+    """Accuracy, in each slice that was scored, of calling every pixel its most frequent class.
+
+    It depends on the truth only, so that any trial has it.
+    """
+    found = {row["index"]: row["majority_accuracy"] for one in results for row in one.rows}
+    return dict(sorted(found.items()))
 
 
 def errors(plan: Plan, results: Sequence[Result]) -> list[dict[str, Any]]:
@@ -239,11 +251,16 @@ class Enough:
         )
 
     @property
+    def is_settled(self) -> bool:
+        """Whether more were tried, and gained too little."""
+        return self.count < max(self.points)
+
+    @property
     def verdict(self) -> str:
         """The answer in a sentence."""
         count, most = self.count, max(self.points)
         who = f"{MODELS[self.model]}, {self.strategy}"
-        if count < most:
+        if self.is_settled:
             gains = " and ".join(
                 f"{more} gain {_points(self.gain(count, more))}"
                 for more in self.points
@@ -378,13 +395,6 @@ def _by_repeat(results: Sequence[Result], model: str, arm: Arm) -> list[list[Row
 
 def _at(plan: Plan, index: int | None) -> tuple[int, ...]:
     return plan.unseen if index is None else (index,)
-
-
-def _majority(plan: Plan, results: Sequence[Result], index: int | None) -> float | None:
-    """It depends on the truth only, so that any trial has it."""
-    at = set(_at(plan, index))
-    rows = next(_by_repeat(results, result.trial.model, result.trial.arm) for result in results)[0]
-    return _mean(row["majority_accuracy"] for row in rows if row["index"] in at)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -71,15 +71,13 @@ def run_trials(
     folder
         Where the model and the scores of each are kept.
     resume
-        Whether what is there already stays; all of it is removed otherwise.
+        Whether a training that was begun is gone on with.
 
     Returns
     -------
     list of Result
         In the plan's order.
     """
-    if not resume:
-        clear(folder)
     done = [_kept(trial, folder) for trial in plan.trials]
     thresholds: dict[tuple[int, ...], Threshold] = {}
     results: list[Result] = []
