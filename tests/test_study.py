@@ -304,7 +304,7 @@ def test_absurd_truth_in_the_training_slices_never_enters_the_scores(small, tmp_
 
 
 def test_labels_on_a_few_slices_are_enough_for_a_cross_validation(small, tmp_path):
-    labelled = [2, 8, 9, 17, 24, 33]
+    labelled = [2, 8, 9, 17, 24, 30]
     truth = np.zeros_like(small.truth)
     truth[labelled] = small.truth.to_numpy()[labelled]
     truth[8, :24] = 0
@@ -318,8 +318,8 @@ def test_labels_on_a_few_slices_are_enough_for_a_cross_validation(small, tmp_pat
     trials = json.loads((output / "run.json").read_text())["trials"]
     assert [trial["training_indices"] for trial in trials] == [
         [2, 17],
-        [17, 24, 33],
-        [2, 24, 33],
+        [17, 24, 30],
+        [2, 24, 30],
         [2, 8, 9, 17],
     ]
     # The slice 9 is near the first block, which ends with 8; 17 is not near the last.
@@ -327,7 +327,7 @@ def test_labels_on_a_few_slices_are_enough_for_a_cross_validation(small, tmp_pat
         8,
         9,
         24,
-        33,
+        30,
     ]
     assert not (output / "figure3.png").exists()
 

@@ -947,7 +947,6 @@ def study(
         gap=gap,
         indices=indices,
         compare=compare,
-        recipe="shipped",
         network=network,
         start=checks.resunet_to_start_from(None, network, stack, DEFAULT_CLASSES),
         steps=steps,

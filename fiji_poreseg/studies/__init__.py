@@ -23,7 +23,6 @@ from fiji_poreseg.stack import spacing_nm
 from fiji_poreseg.studies import summary, tables
 from fiji_poreseg.studies.plan import (
     MODELS,
-    RECIPES,
     STRATEGIES,
     Plan,
     Settings,
@@ -35,7 +34,6 @@ from fiji_poreseg.studies.trials import Result, clear, only, run_trials, trained
 __all__ = [
     "COMPARISONS",
     "MODELS",
-    "RECIPES",
     "STRATEGIES",
     "Settings",
     "Study",
@@ -161,7 +159,6 @@ def _begin(
     """
     start = None if settings.start is None else settings.start.digest()
     kept = {
-        "recipe": settings.recipe,
         "network": settings.network,
         "start": start,
         "steps": settings.steps,

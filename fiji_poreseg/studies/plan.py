@@ -18,7 +18,6 @@ from fiji_poreseg.stack import check_indices, valid_pixels
 BLOCKS = "blocks"
 STRATEGIES = (*selection.STRATEGIES, BLOCKS)
 MODELS = {"forest": "Random forest", "resunet": "ResUNet"}
-RECIPES = ("shipped",)
 # Where in a stack the paper scored: its slices 47, 434 and 598 of 600.
 _PAPERS_PLACES = (0.08, 0.72, 0.998)
 _PAPERS_INDICES, _PAPERS_SLICES = (47, 434, 598), 600
@@ -44,8 +43,6 @@ class Settings:
         0-based slices that the table and the figures show; None for the paper's places.
     compare
         ``"paper"`` puts the paper's numbers beside ours.
-    recipe
-        One of `RECIPES`.
     network, start, steps
         Of the ResUNet, as `fiji_poreseg.resunet.training.train` takes them.
     trees
@@ -64,7 +61,6 @@ class Settings:
     gap: int
     indices: tuple[int, ...] | None
     compare: str
-    recipe: str
     network: str
     start: ResUNetModel | None
     steps: int
