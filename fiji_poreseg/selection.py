@@ -22,6 +22,7 @@ _PERCENTILES = (10, 25, 50, 75, 90)
 _GRAINS_VOX = (1.0, 2.0, 4.0, 8.0, 16.0)
 # How much of the way from one slice to the next is their distance; the rest is how they differ.
 _DEPTH_SHARE = 0.5
+_ROUNDS = 200
 
 
 def select(
@@ -36,8 +37,8 @@ def select(
         values, one slice at a time.
     strategy
         ``"initial"`` takes the first ones, 0 to count - 1; ``"distributed"`` takes evenly
-        spaced ones, ``i * slices // count``; ``"diverse"`` takes ones evenly spaced along
-        `unrolled`, so that more lie where the stack changes.
+        spaced ones, ``i * slices // count``; ``"diverse"`` those that all slices of the stack
+        are nearest to, in the mean square of the distance along `unrolled`.
     count
         How many.
     among
@@ -67,18 +68,35 @@ def select(
         return tuple(candidates[:count])
     if strategy == "distributed":
         return tuple(candidates[i * slices // count] for i in range(count))
-    places = unrolled(stack)[candidates]
-    return tuple(candidates[i] for i in _evenly_spaced(places, count))
+    places = unrolled(stack)
+    chosen = _nearest(places[candidates], _central(places, count))
+    return tuple(candidates[i] for i in chosen)
 
 
-def _evenly_spaced(places: npt.NDArray[np.float64], count: int) -> list[int]:
-    """Of ascending places, as many as evenly spaced as they can be: the middles of equal parts."""
-    parts = np.linspace(places[0], places[-1], 2 * count + 1)[1::2]
+def _central(places: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
+    """The places, as many as asked for, to which all ascending ones are nearest in the square.
+
+    Lloyd's algorithm in one dimension, begun with the middles of equal parts.
+    """
+    centres = np.linspace(places[0], places[-1], 2 * count + 1)[1::2]
+    for _ in range(_ROUNDS):
+        nearest = np.searchsorted((centres[1:] + centres[:-1]) / 2, places)
+        sizes = np.bincount(nearest, minlength=count)
+        sums = np.bincount(nearest, places, count)
+        moved = np.where(sizes > 0, sums / np.maximum(sizes, 1), centres)
+        if np.array_equal(moved, centres):
+            break
+        centres = moved
+    return centres
+
+
+def _nearest(places: npt.NDArray[np.float64], centres: npt.NDArray[np.float64]) -> list[int]:
+    """The position of a place near each centre, no two the same; both ascend."""
     taken: list[int] = []
-    for left, middle in zip(range(count, 0, -1), parts, strict=True):
+    for left, centre in zip(range(len(centres), 0, -1), centres, strict=True):
         first = taken[-1] + 1 if taken else 0
         allowed = places[first : len(places) - left + 1]
-        taken.append(first + int(np.argmin(np.abs(allowed - middle))))
+        taken.append(first + int(np.argmin(np.abs(allowed - centre))))
     return taken
 
 

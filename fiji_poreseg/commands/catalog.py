@@ -304,8 +304,8 @@ def select_slices(
         Stack, dims ``("z", "y", "x")`` or ``("c", "z", "y", "x")``.
     strategy
         ``"initial"`` takes the first slices, ``"distributed"`` slice ``i * N // count``;
-        ``"diverse"`` looks at the grey values, no label needed, and takes slices that are evenly
-        spaced where both the depth and the change of the morphology count as distance.
+        ``"diverse"`` looks at the grey values, no label needed, and takes the slices that all
+        others are nearest to, where depth and change of the morphology both count as distance.
     count
         How many.
 

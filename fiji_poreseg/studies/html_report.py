@@ -14,7 +14,7 @@ from fiji_poreseg.studies.summary import LEAST_GAIN, Enough, Finding, Line
 
 _STYLE = """
 :root { color-scheme: light; }
-body { margin: 0 auto; max-width: 60rem; padding: 1rem; background: #fff; color: #1a1a1a;
+body { margin: 0 auto; max-width: 76rem; padding: 1rem; background: #fff; color: #1a1a1a;
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; line-height: 1.2; }
 h2 { font-size: 1.25rem; margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
@@ -26,6 +26,7 @@ th, td { padding: 0.2rem 0.7rem; border-bottom: 1px solid #e2e2e2; text-align: r
 th[scope=row], thead th:first-child { text-align: left; font-weight: 400; position: sticky;
   left: 0; background: #fff; }
 thead th { border-bottom: 2px solid #888; }
+p, ul, dl, figcaption { max-width: 46rem; }
 figure { margin: 1rem 0; }
 img { width: 100%; max-width: 46rem; height: auto; }
 figcaption, .note { color: #444; font-size: 0.9rem; }
