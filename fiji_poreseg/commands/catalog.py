@@ -864,8 +864,12 @@ def study(
     folds: Annotated[int, Param("blocks of the cross-validation", ge=2, le=100)] = 5,
     gap: Annotated[int, Param("slices beside a block that are not trained on, either", ge=0)] = 14,
     network: Annotated[str, Param("size of the ResUNet", choices=tuple(FILTERS))] = "base",
-    steps: Annotated[int, Param("steps of training of a ResUNet at most", ge=1)] = 1000,
-    trees: Annotated[int, Param("number of trees of a forest", ge=1, le=10_000)] = 100,
+    steps: Annotated[
+        int, Param("steps of training of a ResUNet at most", ge=1)
+    ] = train_resunet.parameters["steps"].default,
+    trees: Annotated[
+        int, Param("number of trees of a forest", ge=1, le=10_000)
+    ] = train_forest.parameters["trees"].default,
     resume: Annotated[
         bool, Param("go on with a study that was stopped or killed, or add trials to it")
     ] = False,
