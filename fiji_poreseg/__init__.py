@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         phantom,
         segment,
         select_slices,
+        study,
         train_forest,
         train_resunet,
     )
@@ -58,6 +59,7 @@ __all__ = [
     "segment",
     "select_slices",
     "start",
+    "study",
     "to_imageplus",
     "to_imglib2",
     "to_xarray",
@@ -76,6 +78,7 @@ _HOMES = {
         "phantom",
         "segment",
         "select_slices",
+        "study",
         "train_forest",
         "train_resunet",
     ),

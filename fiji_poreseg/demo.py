@@ -90,7 +90,7 @@ def example_macro(name: str) -> Any:
 def _dots(truth: xr.DataArray, rng: np.random.Generator) -> xr.DataArray:
     """Labels as a hurried hand sets them: dots of either class on a few slices."""
     labels = np.zeros(truth.shape, np.uint8)
-    for index in select(len(truth), "distributed", _LABELLED_SLICES):
+    for index in select(truth, "distributed", _LABELLED_SLICES):
         plane = truth.isel(z=index).to_numpy()
         for label in (PORE, SOLID):
             for centre in _some(np.argwhere(plane == label), rng):
@@ -106,7 +106,7 @@ def _some(points: npt.NDArray[np.intp], rng: np.random.Generator) -> npt.NDArray
 def _by_hand(truth: xr.DataArray) -> xr.DataArray:
     """Corrections of every pixel of the slices that the network learns from."""
     corrections = np.zeros(truth.shape, np.uint8)
-    for index in select(len(truth), "distributed", _CORRECTED_SLICES):
+    for index in select(truth, "distributed", _CORRECTED_SLICES):
         corrections[index] = truth.isel(z=index)
     return make_labels(corrections, truth, name="corrections")
 

@@ -21,6 +21,8 @@ from fiji_poreseg.stack import PORE, SOLID
 # A probability of 0 for what is true would make the loss infinite.
 _LEAST_PROBABILITY = 1e-7
 _BINS = 65536
+# What a pixel may be, for `errors_by_kind`.
+KINDS = ("pore_back", "open_pore", "solid", "edge")
 
 Mask = npt.NDArray[np.bool_]
 
@@ -100,9 +102,9 @@ class Evaluation:
         Scores of each slice.
     pore_back
         Where the segmentation errs, by what a pixel is: ``pore_back`` (pore that is on the
-        solid's side of the best global threshold), ``open_pore`` (the other pore) and
-        ``solid``; each with ``pixels`` and ``error``, the share that is wrong. None without
-        the raw stack.
+        solid's side of the best global threshold), ``open_pore`` (the other pore), ``solid``,
+        and of any of these ``edge`` (beside a pixel of another class); each with ``pixels`` and
+        ``error``, the share that is wrong. None without the raw stack.
     baseline
         The best global threshold on the raw stack; None without it.
     """
@@ -183,7 +185,7 @@ def evaluate(
     scores: list[SliceScore] = []
     baseline: list[SliceScore] = []
     missing: list[int] = []
-    counts = {name: [0, 0] for name in ("pore_back", "open_pore", "solid")}
+    counts = {name: np.zeros(2, np.int64) for name in KINDS}
     for index in track(range(len(truth)) if indices is None else indices, "Evaluating"):
         found, true = (array.isel(z=index).to_numpy() for array in (segmentation, truth))
         known = (found > 0) & (true > 0)
@@ -197,7 +199,8 @@ def evaluate(
         if stack is not None and threshold is not None:
             simple = threshold.apply(stack.isel(z=index).to_numpy())
             baseline.append(score_slice(index, simple, true, known))
-            _count_errors(counts, found, true, known, simple)
+            for name, one in errors_by_kind(found, true, known, simple).items():
+                counts[name] += one
     if not scores or (missing and indices is not None):
         raise ParameterError(
             "indices",
@@ -208,7 +211,7 @@ def evaluate(
     if threshold is None:
         return Evaluation(tuple(scores))
     errors = {
-        name: {"pixels": pixels, "error": wrong / pixels if pixels else None}
+        name: {"pixels": int(pixels), "error": float(wrong / pixels) if pixels else None}
         for name, (pixels, wrong) in counts.items()
     }
     return Evaluation(tuple(scores), errors, Baseline(threshold, tuple(baseline)))
@@ -265,22 +268,55 @@ def _loss(probability: npt.NDArray[np.float32], true: npt.NDArray[np.uint8]) -> 
     return float(-np.mean(np.log(clipped)))
 
 
-def _count_errors(
-    counts: dict[str, list[int]],
+def errors_by_kind(
     found: npt.NDArray[np.uint8],
     true: npt.NDArray[np.uint8],
     known: Mask,
     simple: npt.NDArray[np.uint8],
-) -> None:
+) -> dict[str, tuple[int, int]]:
+    """Count the pixels of each kind in a slice, and the wrong ones among them.
+
+    Parameters
+    ----------
+    found, true
+        Class of each pixel, shape (y, x).
+    known
+        Which pixels count, shape (y, x).
+    simple
+        What the best global threshold makes of the raw slice, shape (y, x).
+
+    Returns
+    -------
+    dict
+        By each of `KINDS`: pixels, and wrong ones. ``pore_back``, ``open_pore`` and ``solid``
+        are all pixels of two classes; ``edge`` are those of any kind with one of another class
+        above, below, left or right of them.
+    """
     pore = known & (true == PORE)
     kinds = {
         "pore_back": pore & (simple == SOLID),
         "open_pore": pore & (simple == PORE),
         "solid": known & (true == SOLID),
+        "edge": known & _edges(true),
     }
-    for name, where in kinds.items():
-        counts[name][0] += int(np.count_nonzero(where))
-        counts[name][1] += int(np.count_nonzero(found[where] != true[where]))
+    wrong = found != true
+    return {
+        name: (int(np.count_nonzero(where)), int(np.count_nonzero(where & wrong)))
+        for name, where in kinds.items()
+    }
+
+
+def _edges(true: npt.NDArray[np.uint8]) -> Mask:
+    """Pixels with a labelled one of another class beside them."""
+    edge = np.zeros(true.shape, bool)
+    for one, other in (
+        ((..., slice(1, None)), (..., slice(-1))),
+        ((slice(1, None),), (slice(-1),)),
+    ):
+        differ = (true[one] != true[other]) & (true[one] > 0) & (true[other] > 0)
+        edge[one] |= differ
+        edge[other] |= differ
+    return edge
 
 
 def best_threshold(stack: xr.DataArray, truth: xr.DataArray, *, by: str = "accuracy") -> Threshold:

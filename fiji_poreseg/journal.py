@@ -115,7 +115,7 @@ def check_same(kept: Settings, settings: Settings, work: str) -> None:
         before = kept.get(name)
         if json.loads(json.dumps(value)) == before:
             continue
-        if name in ("image", "labels", "model"):
+        if name in ("image", "labels", "model", "truth"):
             rule, before = f"must be what it was in the {work} to be resumed", "the one from then"
             shown = "another"
         else:

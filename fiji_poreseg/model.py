@@ -11,7 +11,7 @@ import json
 import platform
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -399,7 +399,7 @@ def describe(
     )
 
 
-def digest_of_slices(image: xr.DataArray, indices: Sequence[int]) -> str:
+def digest_of_slices(image: xr.DataArray, indices: Iterable[int]) -> str:
     """SHA-256 of the values of some slices."""
     digest = hashlib.sha256()
     for index in indices:

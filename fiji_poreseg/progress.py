@@ -18,6 +18,7 @@ class Reporter(Protocol):
 
 
 _listeners: ContextVar[tuple[Reporter, ...]] = ContextVar("_listeners", default=())
+_whole: ContextVar[str] = ContextVar("_whole", default="")
 
 
 @contextmanager
@@ -30,10 +31,26 @@ def reporting(reporter: Reporter) -> Iterator[None]:
         _listeners.reset(token)
 
 
+@contextmanager
+def part_of(whole: str) -> Iterator[None]:
+    """Let what is reported inside the block say first which part of a longer work it is.
+
+    Parameters
+    ----------
+    whole
+        A few words, such as ``"Trial 3 of 8, 12 min left"``.
+    """
+    token = _whole.set(f"{whole}: ")
+    try:
+        yield
+    finally:
+        _whole.reset(token)
+
+
 def report(description: str, done: int, total: int) -> None:
     """Tell every listener that `done` of `total` units of `description` are finished."""
     for listener in _listeners.get():
-        listener.update(description, done, total)
+        listener.update(_whole.get() + description, done, total)
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

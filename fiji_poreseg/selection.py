@@ -1,28 +1,48 @@
-"""Which slices to label: the strategies that the paper compares."""
+"""Which slices to label: the strategies that the paper compares, and one that looks at greys."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
+from scipy.ndimage import gaussian_filter, gaussian_filter1d, median_filter
 
 from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.progress import track
+from fiji_poreseg.slices import SliceReader
 from fiji_poreseg.stack import check_indices
 
-STRATEGIES = ("initial", "distributed")
+STRATEGIES = ("initial", "distributed", "diverse")
+# Of a stack of more slices, as many are looked at, and of each at most such a square, in voxels.
+_LOOKED_AT, _LARGEST_SIDE = 200, 512
+_PERCENTILES = (10, 25, 50, 75, 90)
+_GRAINS_VOX = (1.0, 2.0, 4.0, 8.0, 16.0)
+# How much of the way from one slice to the next is their distance; the rest is how they differ.
+_DEPTH_SHARE = 0.5
+_ROUNDS = 200
 
 
-def select(slices: int, strategy: str, count: int) -> tuple[int, ...]:
+def select(
+    stack: xr.DataArray, strategy: str, count: int, among: Sequence[int] | None = None
+) -> tuple[int, ...]:
     """Choose slices of a stack.
 
     Parameters
     ----------
-    slices
-        Number of slices in the stack.
+    stack
+        Dims ``("z", "y", "x")`` or ``("c", "z", "y", "x")``. Only ``"diverse"`` looks at its grey
+        values, one slice at a time.
     strategy
         ``"initial"`` takes the first ones, 0 to count - 1; ``"distributed"`` takes evenly
-        spaced ones, ``i * slices // count``.
+        spaced ones, ``i * slices // count``; ``"diverse"`` those that all slices of the stack
+        are nearest to, in the mean square of the distance along `unrolled`.
     count
         How many.
+    among
+        The slices to choose from, ascending; all by default.
 
     Returns
     -------
@@ -32,22 +52,117 @@ def select(slices: int, strategy: str, count: int) -> tuple[int, ...]:
     Raises
     ------
     ParameterError
-        If the stack has fewer slices than that.
+        If there are fewer slices than that.
     """
+    candidates = list(range(stack.sizes["z"])) if among is None else list(among)
+    slices = len(candidates)
     if not 1 <= count <= slices:
+        has = f"the stack has {slices}" if among is None else f"there are {slices} labelled"
         raise ParameterError(
             "count",
-            f"must be from 1 to {slices}, since the stack has {slices} slices",
+            f"must be from 1 to {slices}, since {has} slices",
             count,
             "Choose fewer slices.",
         )
     if strategy == "initial":
-        return tuple(range(count))
-    return tuple(i * slices // count for i in range(count))
+        return tuple(candidates[:count])
+    if strategy == "distributed":
+        return tuple(candidates[i * slices // count] for i in range(count))
+    places = unrolled(stack)
+    chosen = _nearest(places[candidates], _central(places, count))
+    return tuple(candidates[i] for i in chosen)
+
+
+def _central(places: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
+    """The places, as many as asked for, to which all ascending ones are nearest in the square.
+
+    Lloyd's algorithm in one dimension, begun with the middles of equal parts.
+    """
+    centres = np.linspace(places[0], places[-1], 2 * count + 1)[1::2]
+    for _ in range(_ROUNDS):
+        nearest = np.searchsorted((centres[1:] + centres[:-1]) / 2, places)
+        sizes = np.bincount(nearest, minlength=count)
+        sums = np.bincount(nearest, places, count)
+        moved = np.where(sizes > 0, sums / np.maximum(sizes, 1), centres)
+        if np.array_equal(moved, centres):
+            break
+        centres = moved
+    return centres
+
+
+def _nearest(places: npt.NDArray[np.float64], centres: npt.NDArray[np.float64]) -> list[int]:
+    """The position of a place near each centre, no two the same; both ascend."""
+    taken: list[int] = []
+    for left, centre in zip(range(len(centres), 0, -1), centres, strict=True):
+        first = taken[-1] + 1 if taken else 0
+        allowed = places[first : len(places) - left + 1]
+        taken.append(first + int(np.argmin(np.abs(allowed - centre))))
+    return taken
+
+
+def unrolled(stack: xr.DataArray) -> npt.NDArray[np.float64]:
+    """How far each slice lies along the stack, where both depth and change count as distance.
+
+    Each slice is described, without any label, by numbers that follow its morphology and not its
+    brightness: percentiles of its normalised greys, the mean steepness, and how much structure
+    there is at each of several sizes. Half of the whole way is the depth, the other half the
+    length of the path that these numbers take, smoothed along z and each in units of its own
+    noise.
+
+    Parameters
+    ----------
+    stack
+        Dims ``("z", "y", "x")`` or ``("c", "z", "y", "x")``; of several detectors the first is
+        looked at.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, shape (z,), rising strictly from 0 to 1.
+    """
+    slices = stack.sizes["z"]
+    depth = np.linspace(0, 1, slices)
+    looked_at = np.unique(np.linspace(0, slices - 1, min(slices, _LOOKED_AT)).astype(int))
+    if len(looked_at) < 4:
+        return depth
+    reader = SliceReader(stack.isel(_middle(stack)), remember=2)
+    described = np.array([_described(reader, z) for z in track(looked_at, "Looking at slices")])
+    calm = median_filter(described, (5, 1), mode="nearest")
+    smooth = gaussian_filter1d(calm, max(1.0, len(looked_at) / 40), axis=0, mode="nearest")
+    noise = np.median(np.abs(described - smooth), axis=0)
+    steps = np.diff(smooth, axis=0)[:, noise > 0] / noise[noise > 0]
+    way = np.concatenate([[0], np.cumsum(np.linalg.norm(steps, axis=1))])
+    if way[-1] == 0:
+        return depth
+    change = np.interp(np.arange(slices), looked_at, way / way[-1])
+    return np.asarray(_DEPTH_SHARE * depth + (1 - _DEPTH_SHARE) * change)
+
+
+def _middle(stack: xr.DataArray) -> dict[str, slice]:
+    """The middle of large slices: enough to tell how one differs from the next."""
+    return {
+        axis: slice(
+            (stack.sizes[axis] - _LARGEST_SIDE) // 2, (stack.sizes[axis] + _LARGEST_SIDE) // 2
+        )
+        for axis in ("y", "x")
+        if stack.sizes[axis] > _LARGEST_SIDE
+    }
+
+
+def _described(reader: SliceReader, index: int) -> npt.NDArray[np.float64]:
+    """A slice in a few numbers."""
+    values, valid = reader[index]
+    plane = values[0]
+    if not valid.any():
+        return np.zeros(len(_PERCENTILES) + len(_GRAINS_VOX))
+    blurred = [gaussian_filter(plane, sigma) for sigma in _GRAINS_VOX]
+    steepness = np.hypot(*np.gradient(blurred[0])) if min(plane.shape) > 1 else np.zeros((1, 1))
+    grains = [np.std((fine - coarse)[valid]) for fine, coarse in pairwise(blurred)]
+    return np.array([*np.percentile(plane[valid], _PERCENTILES), np.mean(steepness), *grains])
 
 
 def chosen(
-    slices: int, indices: tuple[int, ...] | None, strategy: str | None, count: int | None
+    stack: xr.DataArray, indices: tuple[int, ...] | None, strategy: str | None, count: int | None
 ) -> tuple[int, ...] | None:
     """Slices that are named, or that a strategy chooses; None where neither is given.
 
@@ -72,7 +187,7 @@ def chosen(
             "left out",
             "Give both, for example strategy=distributed count=20.",
         )
-    return select(slices, strategy, count)
+    return select(stack, strategy, count)
 
 
 def labelled(labels: xr.DataArray, indices: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ RANKS = [
     {"model", "features", "rois", "trees", "journal"},
     {"forest", "resunet", "segmentation", "selection", "correction", "evaluation", "measurement"}
     | {"figures"},
+    {"studies"},
     {"commands"},
     {"bridge"},
     {"demo", "doctor", "installation", "remote"},

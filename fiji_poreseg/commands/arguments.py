@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,26 @@ def given(namespace: argparse.Namespace) -> dict[str, object]:
         for name, value in vars(namespace).items()
         if name in namespace.command.parameters and value is not None
     }
+
+
+def command_line(command: Command[..., Any], raw: Mapping[str, object]) -> str:
+    """Write the line of a shell that runs a command.
+
+    Parameters
+    ----------
+    command
+        The command.
+    raw
+        Values by parameter name; those that are None are left out.
+    """
+    words = ["fiji-poreseg", command.name.replace("_", "-")]
+    for name, value in raw.items():
+        parameter = command.parameters[name]
+        if parameter.is_flag:
+            words += [parameter.option] if value is True else []
+        elif value is not None:
+            words += [show(value)] if parameter.positional else [parameter.option, show(value)]
+    return shlex.join(words)
 
 
 def _add(parser: argparse.ArgumentParser, parameter: Parameter) -> None:

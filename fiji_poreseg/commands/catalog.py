@@ -21,9 +21,11 @@ from fiji_poreseg import (
     phantoms,
     segmentation,
     selection,
+    studies,
 )
 from fiji_poreseg import model as models
 from fiji_poreseg.commands import checks, presentation
+from fiji_poreseg.commands.replay import replay
 from fiji_poreseg.commands.spec import Catalog, Param, Role
 from fiji_poreseg.correction import Correction
 from fiji_poreseg.evaluation import Evaluation
@@ -35,6 +37,7 @@ from fiji_poreseg.resunet import CONTEXTS, FILTERS, PRECISIONS, PRETRAINED, ResU
 from fiji_poreseg.rois import labels_from, region_from
 from fiji_poreseg.segmentation import Segmentation
 from fiji_poreseg.stack import DEFAULT_CLASSES, as_stack, check_indices, to_dataarray
+from fiji_poreseg.studies import Study
 
 StackLike: TypeAlias = Any
 LabelsLike: TypeAlias = Any
@@ -285,7 +288,11 @@ def select_slices(
     *,
     strategy: Annotated[
         str,
-        Param("initial: the first ones; distributed: evenly spaced", choices=selection.STRATEGIES),
+        Param(
+            "initial: the first ones; distributed: evenly spaced; diverse: more where the stack "
+            "changes",
+            choices=selection.STRATEGIES,
+        ),
     ] = "distributed",
     count: Annotated[int, Param("how many slices", ge=1)] = 20,
 ) -> tuple[int, ...]:
@@ -296,7 +303,9 @@ def select_slices(
     image
         Stack, dims ``("z", "y", "x")`` or ``("c", "z", "y", "x")``.
     strategy
-        ``"initial"`` takes the first slices, ``"distributed"`` slice ``i * N // count``.
+        ``"initial"`` takes the first slices, ``"distributed"`` slice ``i * N // count``;
+        ``"diverse"`` looks at the grey values, no label needed, and takes the slices that all
+        others are nearest to, where depth and change of the morphology both count as distance.
     count
         How many.
 
@@ -310,7 +319,7 @@ def select_slices(
     ParameterError
         If the stack has fewer slices.
     """
-    return selection.select(to_dataarray(image).sizes["z"], strategy, count)
+    return selection.select(to_dataarray(image), strategy, count)
 
 
 @CATALOG.command("PoreSeg Train ResUNet", present=presentation.model)
@@ -322,7 +331,7 @@ def train_resunet(
     indices: Indices = None,
     strategy: Annotated[
         str | None,
-        Param("choose the slices: initial or distributed", choices=selection.STRATEGIES),
+        Param("choose the slices as select_slices does", choices=selection.STRATEGIES),
     ] = None,
     count: Annotated[int | None, Param("how many slices the strategy chooses", ge=1)] = None,
     network: Annotated[str, Param("size of the network", choices=tuple(FILTERS))] = "base",
@@ -429,7 +438,7 @@ def train_resunet(
     checks.check_resume(resume, "model", model)
     checks.check_curve(curve)
     stack = as_stack(image, voxel_size_nm=voxel_size_nm, nodata=nodata)
-    chosen = selection.chosen(stack.sizes["z"], indices, strategy, count)
+    chosen = selection.chosen(stack, indices, strategy, count)
     given = labels_from(labels, stack, mask_foreground=mask_foreground, classes=classes)
     trained_on = selection.labelled(given, chosen)
     began = checks.resunet_to_start_from(start, network, context, stack, classes)
@@ -813,3 +822,149 @@ def measure(
         slices = [asdict(entry) for entry in made.slices]
         checks.write_json(json, {"slices": slices, "porosity": made.porosity})
     return made
+
+
+@CATALOG.command("PoreSeg Study", present=presentation.study)
+def study(
+    image: Image,
+    truth: Annotated[
+        LabelsLike,
+        Param(
+            "what is true, of all slices or of some: an image or ROIs",
+            role=Role.LABELS,
+            metavar="TRUTH",
+        ),
+    ],
+    *,
+    output: Annotated[
+        Path,
+        Param("folder for tables, figures, report and models", role=Role.OUTPUT, metavar="DIR"),
+    ],
+    strategies: Annotated[
+        tuple[str, ...],
+        Param(
+            "how to choose the slices to train on, as select_slices does; blocks: "
+            "cross-validation, which leaves out blocks of labelled slices in turn",
+            choices=studies.STRATEGIES,
+        ),
+    ] = ("initial", "distributed"),
+    counts: Annotated[
+        tuple[int, ...], Param("how many slices to train on; each with each strategy", ge=1)
+    ] = (5, 20),
+    repeats: Annotated[int, Param("trainings of each kind, in other seeds", ge=1, le=100)] = 3,
+    models: Annotated[
+        tuple[str, ...], Param("what to train", choices=tuple(studies.MODELS))
+    ] = tuple(studies.MODELS),
+    indices: Annotated[
+        tuple[int, ...] | None,
+        Param(
+            "slices that the table shows, counted from 0; by default 47,434,598 of 600, and the "
+            "like in another stack",
+            ge=0,
+            metavar="I,J,…",
+        ),
+    ] = None,
+    compare: Annotated[
+        str,
+        Param("paper: its numbers beside those of the study", choices=studies.COMPARISONS),
+    ] = "none",
+    folds: Annotated[int, Param("blocks of the cross-validation", ge=2, le=100)] = 5,
+    gap: Annotated[int, Param("slices beside a block that are not trained on, either", ge=0)] = 14,
+    network: Annotated[str, Param("size of the ResUNet", choices=tuple(FILTERS))] = "base",
+    steps: Annotated[
+        int, Param("steps of training of a ResUNet at most", ge=1)
+    ] = train_resunet.parameters["steps"].default,
+    trees: Annotated[
+        int, Param("number of trees of a forest", ge=1, le=10_000)
+    ] = train_forest.parameters["trees"].default,
+    resume: Annotated[
+        bool, Param("go on with a study that was stopped or killed, or add trials to it")
+    ] = False,
+    mask_foreground: MaskForeground = "solid",
+    milling: Milling = "forward",
+    voxel_size_nm: VoxelSize = None,
+    nodata: NoData = None,
+    seed: Seed = 0,
+) -> Study:
+    """Find out which slices to label, and how many: the paper's study on this stack.
+
+    Trains a forest and a ResUNet on the slices that each strategy chooses, and scores every slice
+    that has a truth and was not trained on.
+
+    Parameters
+    ----------
+    image
+        Stack, dims ``("z", "y", "x")`` or ``("c", "z", "y", "x")``.
+    truth
+        Labels of its shape, 1 pore and 2 solid; or ROIs. Where only some slices, or pixels, are
+        labelled, the strategies choose among those slices, and only those pixels are scored.
+    output
+        Folder, made if it does not exist: ``table1.csv``, ``.md`` and ``.tex``, ``figure1`` to
+        ``figure4`` as ``.png`` and ``.svg`` (``figure3`` where there are two counts),
+        ``scores.csv``, ``report.html``, ``run.json``, and in ``trials`` the models.
+    strategies
+        ``"initial"``, ``"distributed"`` and ``"diverse"`` as in `select_slices`; ``"blocks"`` is
+        a cross-validation for labels on a few slices only.
+    counts
+        Numbers of slices to train on.
+    repeats
+        The table shows means, lowest and highest of so many trainings, with the seeds `seed`,
+        `seed` + 1, ….
+    models
+        ``"forest"`` and ``"resunet"``, each trained as its own command does by default.
+    indices
+        Slices for the table and figures. For one that a trial was trained on, the nearest that
+        none was trained on stands in, and the table says so.
+    compare
+        ``"paper"`` adds the paper's Table 1, whose three slices are then those of the study.
+    folds, gap
+        Of ``"blocks"``: number of blocks, and how many slices beside each are left out, too.
+    network, steps, trees
+        Size and length of the trainings.
+    resume
+        Go on where a killed study of the same images was, or start where there is none. Other
+        strategies, counts, repeats, models and indices may be asked for: what is done stays.
+    mask_foreground
+        What 255 stands for in a mask.
+    milling
+        Direction of milling.
+    voxel_size_nm
+        Voxel size in nm (z, y, x) that overrides the image's own.
+    nodata
+        Grey value of pixels without data; left out.
+    seed
+        Seed of the first repeat; the same seed gives the same tables.
+
+    Returns
+    -------
+    Study
+        ``.table`` and ``.scores`` are rows, ``.verdicts`` says how many slices are enough.
+
+    Raises
+    ------
+    ParameterError
+        If stack and truth do not fit, too few slices are labelled, the folder cannot be written,
+        or what is to be resumed was begun with other images or settings.
+    """
+    again = replay(CATALOG["study"], locals())
+    stack = as_stack(image, voxel_size_nm=voxel_size_nm, nodata=nodata)
+    given = labels_from(truth, stack, mask_foreground=mask_foreground, parameter="truth")
+    settings = studies.Settings(
+        strategies=strategies,
+        counts=counts,
+        models=models,
+        repeats=repeats,
+        folds=folds,
+        gap=gap,
+        indices=indices,
+        compare=compare,
+        network=network,
+        start=checks.resunet_to_start_from(None, network, stack, DEFAULT_CLASSES),
+        steps=steps,
+        trees=trees,
+        milling=milling,
+        seed=seed,
+    )
+    plan = studies.make_plan(stack, given, settings)
+    checks.make_folder(output)
+    return studies.run(stack, given, plan, settings, output, resume=resume, replay=again)

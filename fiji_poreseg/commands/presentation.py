@@ -16,6 +16,7 @@ from fiji_poreseg.model import Model
 from fiji_poreseg.phantoms import Phantom
 from fiji_poreseg.segmentation import Segmentation
 from fiji_poreseg.stack import PORE
+from fiji_poreseg.studies import Study
 
 _SCORES = ("accuracy", "loss", "majority_accuracy", "dice_solid", "iou_solid")
 
@@ -105,6 +106,14 @@ def measurement(made: Measurement) -> Presentation:
     return Presentation(
         rows=[asdict(entry) for entry in made.slices],
         lines=[f"Porosity of the whole: {made.porosity:.4f}"],
+    )
+
+
+def study(made: Study) -> Presentation:
+    """The table's means, and how many slices are enough."""
+    return Presentation(
+        rows=made.table,
+        lines=[*made.verdicts, f"Report, tables and figures are in {made.folder.resolve()}"],
     )
 
 

@@ -358,6 +358,16 @@ def record_every_command(folder):
         Model=f"{folder}/resunet.poreseg",
     )
     run("PoreSeg Segment", Image="phantom", Output="resunet.tif")
+    run(
+        "PoreSeg Study",
+        Image="phantom",
+        Truth="phantom-truth",
+        Output=f"{folder}/study",
+        Counts="2, 3",
+        Repeats=1,
+        Models="forest",
+        Trees=4,
+    )
     before = recorded()
     (folder / "recorded.ijm").write_text(before, encoding="utf-8")
     begin(

@@ -1,0 +1,53 @@
+"""The lines that run a command again, in a shell and in a macro."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fiji_poreseg.commands.arguments import command_line
+from fiji_poreseg.commands.macro import record_line
+from fiji_poreseg.commands.spec import Command, Role
+
+
+def replay(
+    command: Command[..., Any],
+    bound: Mapping[str, object],
+    leave_out: tuple[str, ...] = ("resume",),
+) -> dict[str, str]:
+    """Write both lines from the values that a command was called with.
+
+    Parameters
+    ----------
+    command
+        The command.
+    bound
+        The value of each parameter; what equals the default is left out of the lines.
+    leave_out
+        Parameters that the lines are not to hold.
+
+    Returns
+    -------
+    dict
+        ``command_line`` and ``macro_line``. An image that came from no file stands there by its
+        name.
+    """
+    given = {
+        name: _written(bound[name], parameter.info.role)
+        for name, parameter in command.parameters.items()
+        if name not in leave_out and (parameter.required or bound[name] != parameter.default)
+    }
+    return {
+        "command_line": command_line(command, given),
+        "macro_line": record_line(command, given),
+    }
+
+
+def _written(value: object, role: Role) -> object:
+    """A value as both surfaces take it; files by their whole path."""
+    if role is Role.VALUE:
+        return value
+    if isinstance(value, str | Path):
+        return str(Path(value).expanduser().resolve())
+    return str(getattr(value, "name", None) or type(value).__name__)

@@ -1,0 +1,321 @@
+"""The study of the paper, on any stack: which slices to label, how many, and what each is worth."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from fiji_poreseg.evaluation import SliceScore, best_threshold, score_slice
+from fiji_poreseg.files import write_csv, write_text
+from fiji_poreseg.journal import check_same
+from fiji_poreseg.model import digest_of_slices, likeliest
+from fiji_poreseg.progress import report, track
+from fiji_poreseg.stack import spacing_nm
+from fiji_poreseg.studies import summary, tables
+from fiji_poreseg.studies.plan import (
+    MODELS,
+    STRATEGIES,
+    Plan,
+    Settings,
+    make_plan,
+)
+from fiji_poreseg.studies.summary import Enough, Finding, Line
+from fiji_poreseg.studies.trials import Result, clear, only, run_trials, trained
+
+__all__ = [
+    "COMPARISONS",
+    "MODELS",
+    "STRATEGIES",
+    "Settings",
+    "Study",
+    "make_plan",
+    "run",
+]
+
+COMPARISONS = ("none", "paper")
+_TRIALS, _SETTINGS = "trials", "settings.json"
+_PACKAGES = (
+    "fiji-poreseg",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "scikit-image",
+    "numba",
+    "tensorflow",
+    "keras",
+    "openvino",
+    "matplotlib",
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What `study` answers with; all of it is in its folder, too.
+
+    Parameters
+    ----------
+    folder
+        Where everything is.
+    lines
+        The rows of the table.
+    results
+        The scores of each trial, slice by slice.
+    errors
+        The pore-back report, as `summary.errors` gives it.
+    curves
+        How many slices are enough; empty where only one number was tried.
+    findings
+        What of the paper was seen; empty without its four trials.
+    """
+
+    folder: Path
+    lines: Sequence[Line]
+    results: Sequence[Result]
+    errors: Sequence[Mapping[str, Any]]
+    curves: Sequence[Enough]
+    findings: Sequence[Finding]
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """The means: a row for each model, index and score."""
+        return tables.short_rows(self.lines)
+
+    @property
+    def scores(self) -> list[dict[str, Any]]:
+        """A row for each trial, model, repeat and slice, as in ``scores.csv``."""
+        return summary.score_rows(self.results)
+
+    @property
+    def verdicts(self) -> list[str]:
+        """How many slices are enough, in words."""
+        return [curve.verdict for curve in self.curves]
+
+
+def run(
+    stack: xr.DataArray,
+    truth: xr.DataArray,
+    plan: Plan,
+    settings: Settings,
+    folder: Path,
+    *,
+    resume: bool,
+    replay: Mapping[str, str],
+) -> Study:
+    """Train and score all trials, and leave tables, figures and a report.
+
+    Parameters
+    ----------
+    stack
+        A checked stack.
+    truth
+        uint8 on its voxels, dims ``("z", "y", "x")``; 0 where nothing is known.
+    plan, settings
+        What is to be compared: `make_plan` of the settings.
+    folder
+        Where to write; it exists.
+    resume
+        Go on with an earlier study of the same images and trainings; trials may be added.
+    replay
+        ``command_line`` and ``macro_line`` that do the same.
+
+    Raises
+    ------
+    ParameterError
+        If what is to be resumed was begun with other images or trainings.
+    """
+    kept = _begin(stack, truth, settings, folder / _TRIALS, resume=resume)
+    results = run_trials(stack, truth, plan, settings, folder / _TRIALS, resume=resume)
+    made = Study(
+        folder,
+        summary.table(
+            plan, results, _baseline(stack, truth, plan), with_paper=settings.compare == "paper"
+        ),
+        results,
+        summary.errors(plan, results),
+        summary.enough(plan, results),
+        summary.findings(plan, results),
+    )
+    bundle = _bundle(stack, truth, settings, plan, results, kept, replay)
+    _write(made, stack, truth, plan, bundle)
+    return made
+
+
+def _begin(
+    stack: xr.DataArray, truth: xr.DataArray, settings: Settings, folder: Path, *, resume: bool
+) -> dict[str, Any]:
+    """Find out whether what is there may be gone on with, and write down what is begun.
+
+    What every training shares is kept; which trials there are may change, so that more may be
+    asked for.
+    """
+    start = None if settings.start is None else settings.start.digest()
+    kept = {
+        "network": settings.network,
+        "start": start,
+        "steps": settings.steps,
+        "trees": settings.trees,
+        "gap": settings.gap,
+        "milling": settings.milling,
+        "voxel_size_nm": list(spacing_nm(stack)),
+        "nodata": stack.attrs.get("nodata"),
+        "seed": settings.seed,
+        "image": _digest(stack, "image"),
+        "truth": _digest(truth, "truth"),
+    }
+    place = folder / _SETTINGS
+    folder.mkdir(exist_ok=True)
+    if resume and place.exists():
+        check_same(json.loads(place.read_text(encoding="utf-8")), kept, "study")
+    else:
+        clear(folder)
+        write_text(place, json.dumps(kept, indent=1) + "\n")
+    return kept
+
+
+def _digest(image: xr.DataArray, name: str) -> str:
+    return digest_of_slices(image, track(range(image.sizes["z"]), f"Reading the {name}"))
+
+
+def _baseline(stack: xr.DataArray, truth: xr.DataArray, plan: Plan) -> list[SliceScore]:
+    """Scores of the best global threshold on the slices that no trial was trained on."""
+    threshold = best_threshold(stack, only(truth, plan.unseen))
+    grey = stack.isel(c=0) if "c" in stack.dims else stack
+    scores = []
+    for index in track(plan.unseen, "Scoring the best threshold"):
+        true = truth.isel(z=index).to_numpy()
+        found = threshold.apply(grey.isel(z=index).to_numpy())
+        scores.append(score_slice(index, found, true, true > 0))
+    return scores
+
+
+def _bundle(
+    stack: xr.DataArray,
+    truth: xr.DataArray,
+    settings: Settings,
+    plan: Plan,
+    results: Sequence[Result],
+    kept: Mapping[str, Any],
+    replay: Mapping[str, str],
+) -> dict[str, Any]:
+    """What stands in ``run.json``: all that it takes to run the study again."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        **replay,
+        "versions": versions,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "byteorder": sys.byteorder,
+        "image": {
+            "name": str(stack.name),
+            "shape": list(stack.shape),
+            "dtype": str(stack.dtype),
+            "spacing_nm": list(spacing_nm(stack)),
+            "sha256": kept["image"],
+        },
+        "truth": {
+            "name": str(truth.name),
+            "labelled_slices": len(plan.labelled),
+            "sha256": kept["truth"],
+        },
+        "settings": {name: value for name, value in kept.items() if name not in ("image", "truth")}
+        | {
+            "strategies": list(settings.strategies),
+            "counts": list(settings.counts),
+            "models": list(settings.models),
+            "repeats": settings.repeats,
+            "folds": settings.folds,
+        },
+        "seeds": sorted({trial.seed for trial in plan.trials}),
+        "indices": {str(place): index for place, index in plan.places.items()},
+        "figure2_index": _figure2_index(plan),
+        "unseen_slices": len(plan.unseen),
+        "trials": [
+            {
+                "name": result.trial.title,
+                "strategy": result.trial.arm.strategy,
+                "count": result.trial.arm.count,
+                "block": result.trial.fold or None,
+                "model": result.trial.model,
+                "repeat": result.trial.repeat,
+                "seed": result.trial.seed,
+                "training_indices": list(result.trial.training),
+                "seconds": result.seconds,
+            }
+            for result in results
+        ],
+    }
+
+
+def _figure2_index(plan: Plan) -> int:
+    """The last of the table's slices, as in the paper."""
+    return list(plan.places.values())[-1]
+
+
+def _write(
+    made: Study,
+    stack: xr.DataArray,
+    truth: xr.DataArray,
+    plan: Plan,
+    bundle: Mapping[str, Any],
+) -> None:
+    """Write what a study leaves, the report last."""
+    # Matplotlib, like TensorFlow, is loaded by those who need it.
+    from fiji_poreseg.studies import drawing
+    from fiji_poreseg.studies.html_report import render
+
+    folder, results = made.folder, made.results
+    write_csv(folder / "scores.csv", made.scores)
+    write_csv(folder / "table1.csv", tables.csv_rows(made.lines))
+    write_text(folder / "table1.md", tables.markdown(made.lines))
+    write_text(folder / "table1.tex", tables.latex(made.lines))
+    report("Drawing", 0, 4)
+    drawing.scores_by_index(folder / "figure1", plan, results)
+    report("Drawing", 1, 4)
+    index = _figure2_index(plan)
+    grey = stack.isel(c=0) if "c" in stack.dims else stack
+    drawing.predictions(
+        folder / "figure2",
+        grey.isel(z=index).to_numpy(),
+        truth.isel(z=index).to_numpy(),
+        _predicted(folder / _TRIALS, stack, results, index),
+        pixel_nm=spacing_nm(stack)[2],
+        title=f"Slice {index} of {stack.name}",
+    )
+    report("Drawing", 2, 4)
+    if made.curves:
+        drawing.labels_against_score(folder / "figure3", made.curves)
+    else:
+        for suffix in drawing.SUFFIXES:
+            (folder / "figure3").with_suffix(suffix).unlink(missing_ok=True)
+    report("Drawing", 3, 4)
+    drawing.porosity_by_index(folder / "figure4", plan, results)
+    report("Drawing", 4, 4)
+    write_text(folder / "run.json", json.dumps(bundle, indent=1) + "\n")
+    page = render(folder, made.lines, made.errors, made.curves, made.findings, bundle)
+    write_text(folder / "report.html", page)
+
+
+def _predicted(
+    folder: Path, stack: xr.DataArray, results: Sequence[Result], index: int
+) -> dict[str, np.ndarray[Any, np.dtype[np.uint8]]]:
+    """What each trial of the first repeat makes of a slice that it was not trained on."""
+    found = {}
+    for result in results:
+        trial = result.trial
+        if trial.repeat == 1 and index in trial.scored:
+            ((_, probabilities),) = trained(trial, folder).predict(stack, [index])
+            found[f"{trial.arm.title}, {MODELS[trial.model]}"] = likeliest(probabilities)
+    return found

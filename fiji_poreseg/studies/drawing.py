@@ -1,0 +1,338 @@
+"""The figures of a study, as PNG and SVG: fit for print, and for any colour vision."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from fiji_poreseg.figures import FALSE_PORE, FALSE_SOLID, scale_bar
+from fiji_poreseg.files import replacing
+from fiji_poreseg.stack import PORE, SOLID
+from fiji_poreseg.studies import summary
+from fiji_poreseg.studies.plan import MODELS, Arm, Plan
+from fiji_poreseg.studies.summary import Enough, Spread
+from fiji_poreseg.studies.trials import Result
+
+Plane = npt.NDArray[Any]
+
+SUFFIXES = (".png", ".svg")
+# Okabe and Ito's colours, told apart with any colour vision; counts differ in dash and marker, too.
+_COLOURS = {
+    "initial": "#D55E00",
+    "distributed": "#0072B2",
+    "diverse": "#009E73",
+    "blocks": "#CC79A7",
+}
+_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+_MARKERS = ("o", "s", "^", "D")
+_RIGHT_PORE, _RIGHT_SOLID = "#333333", "#D9D9D9"
+_WIDTH = 7.2
+_RING: Any = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "linestyle": "none"}
+_STYLE: Any = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "fiji-poreseg",
+    "svg.fonttype": "path",
+}
+
+
+def scores_by_index(path: Path, plan: Plan, results: Sequence[Result]) -> None:
+    """Figure 1: loss and accuracy against the index.
+
+    Every slice as a curve (over the repeats: mean, and a band from the lowest to the highest),
+    the slices of the table as points, those trained on as ticks below.
+
+    Parameters
+    ----------
+    path
+        File to write, without ending.
+    plan, results
+        The study.
+    """
+    models = list(dict.fromkeys(result.trial.model for result in results))
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(2.9 * 2 * len(models))
+        axes = figure.subplots(2 * len(models), 1, sharex=True)
+        for row, (model, score) in enumerate(
+            (model, score) for model in models for score in ("loss", "accuracy")
+        ):
+            axis = axes[row]
+            for position, arm in enumerate(plan.arms):
+                indices, spreads = summary.curves(plan, results, model, arm, score)
+                _curve(axis, indices, spreads, plan, position)
+                points = [spreads[indices.index(z)] for z in plan.places.values()]
+                axis.plot(
+                    list(plan.places.values()),
+                    [np.nan if point is None else point.mean for point in points],
+                    linestyle="none",
+                    marker=_marker(plan, arm),
+                    color=_COLOURS[arm.strategy],
+                    markeredgecolor="black",
+                    markersize=6,
+                    zorder=4,
+                )
+            if score == "accuracy":
+                majority = summary.majority(results)
+                axis.plot(
+                    list(majority),
+                    list(majority.values()),
+                    color="#777777",
+                    linewidth=0.8,
+                    zorder=1,
+                )
+            _training_ticks(axis, results)
+            axis.set_ylabel("Loss (nats)" if score == "loss" else "Accuracy")
+            axis.set_title(f"{MODELS[model]}: {score}", fontsize=11, loc="left")
+            axis.grid(alpha=0.3)
+        axes[-1].set_xlabel("Index of the slice")
+        axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+        handles = [
+            Line2D([], [], label=arm.title, marker=_marker(plan, arm), **_line(plan, arm))
+            for arm in plan.arms
+        ]
+        handles.append(Line2D([], [], color="#777777", linewidth=0.8, label="Majority"))
+        figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=min(len(handles), 5),
+            frameon=False,
+            fontsize=9,
+        )
+        _save(figure, path)
+
+
+def predictions(
+    path: Path,
+    raw: Plane,
+    truth: Plane,
+    found: Mapping[str, Plane],
+    *,
+    pixel_nm: float,
+    title: str,
+) -> None:
+    """Figure 2: a slice raw, its truth, and each prediction, its errors coloured.
+
+    Parameters
+    ----------
+    path
+        File to write, without ending.
+    raw
+        Grey values, shape (y, x).
+    truth
+        uint8, shape (y, x); 0 where nothing is known.
+    found
+        By a title: a segmentation, uint8, shape (y, x).
+    pixel_nm
+        Size of a pixel in nm.
+    title
+        What stands above.
+    """
+    columns = 3
+    rows = -(-(2 + len(found)) // columns)
+    height, width = raw.shape
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(_WIDTH / columns * min(2.0, height / width) * rows + 0.3 * rows + 0.8)
+        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+        low, high = np.percentile(raw, (0.5, 99.5))
+        axes[0].imshow(raw, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        scale_bar(axes[0], raw.shape, pixel_nm)
+        _classes(axes[1], truth, truth)
+        for axis, segmentation in zip(axes[2:], found.values(), strict=False):
+            _classes(axis, segmentation, truth)
+        for axis, letter, name in zip(
+            axes, string.ascii_letters, ("Raw", "Truth", *found), strict=False
+        ):
+            axis.set_title(f"({letter}) {name}", fontsize=9, loc="left")
+        for axis in axes:
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.spines[:].set_visible(False)
+        figure.suptitle(title, fontsize=11)
+        figure.legend(
+            handles=[
+                Patch(facecolor=_RIGHT_PORE, label="pore"),
+                Patch(facecolor=_RIGHT_SOLID, edgecolor="#777777", label="solid"),
+                Patch(facecolor=FALSE_SOLID, label="pore taken for solid"),
+                Patch(facecolor=FALSE_PORE, label="solid taken for pore"),
+            ],
+            loc="outside lower center",
+            ncols=4,
+            frameon=False,
+            fontsize=9,
+        )
+        _save(figure, path)
+
+
+def labels_against_score(path: Path, curves: Sequence[Enough]) -> None:
+    """Figure 3: the accuracy against the number of labelled slices, and where more gain little.
+
+    Parameters
+    ----------
+    path
+        File to write, without ending.
+    curves
+        What `summary.enough` found; at least one.
+    """
+    models = list(dict.fromkeys(curve.model for curve in curves))
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(3.4)
+        axes = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
+        for axis, model in zip(axes, models, strict=True):
+            for curve in (curve for curve in curves if curve.model == model):
+                counts = list(curve.points)
+                means = np.array([point.mean for point in curve.points.values()])
+                below = means - [point.low for point in curve.points.values()]
+                above = [point.high for point in curve.points.values()] - means
+                colour = _COLOURS[curve.strategy]
+                axis.errorbar(counts, means, (below, above), color=colour, marker="o", capsize=3)
+                if curve.is_settled:
+                    enough = curve.points[curve.count].mean
+                    axis.plot([curve.count], [enough], markeredgecolor=colour, **_RING)
+            axis.set_xticks(sorted({count for curve in curves for count in curve.points}))
+            axis.set_title(MODELS[model], fontsize=11, loc="left")
+            axis.set_xlabel("Labelled slices")
+            axis.grid(alpha=0.3)
+        axes[0].set_ylabel("Accuracy on unseen slices")
+        handles: list[Any] = [
+            Line2D([], [], color=_COLOURS[strategy], marker="o", label=strategy.capitalize())
+            for strategy in dict.fromkeys(curve.strategy for curve in curves)
+        ]
+        if any(curve.is_settled for curve in curves):
+            handles.append(
+                Line2D([], [], color="#777777", label="enough by the stop rule", **_RING)
+            )
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9
+        )
+        _save(figure, path)
+
+
+def porosity_by_index(path: Path, plan: Plan, results: Sequence[Result]) -> None:
+    """Figure 4: how far the porosity of each slice is off.
+
+    Parameters
+    ----------
+    path
+        File to write, without ending.
+    plan, results
+        The study.
+    """
+    models = list(dict.fromkeys(result.trial.model for result in results))
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(2.7 * len(models) + 0.4)
+        axes = figure.subplots(len(models), 1, sharex=True, squeeze=False)[:, 0]
+        for axis, model in zip(axes, models, strict=True):
+            for position, arm in enumerate(plan.arms):
+                indices, found = summary.curves(plan, results, model, arm, "porosity")
+                _, true = summary.curves(plan, results, model, arm, "porosity_truth")
+                off = [
+                    None
+                    if one is None or other is None
+                    else Spread(one.mean - other.mean, one.low - other.mean, one.high - other.mean)
+                    for one, other in zip(found, true, strict=True)
+                ]
+                _curve(axis, indices, off, plan, position)
+            axis.axhline(0, color="black", linewidth=0.8)
+            axis.set_title(MODELS[model], fontsize=11, loc="left")
+            axis.set_ylabel("Porosity, found - true")
+            axis.grid(alpha=0.3)
+        axes[-1].set_xlabel("Index of the slice")
+        axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.legend(
+            handles=[Line2D([], [], label=arm.title, **_line(plan, arm)) for arm in plan.arms],
+            loc="outside lower center",
+            ncols=5,
+            frameon=False,
+            fontsize=9,
+        )
+        _save(figure, path)
+
+
+def _figure(height: float) -> Figure:
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    for suffix in SUFFIXES:
+        with replacing(path.with_suffix(suffix)) as temporary:
+            metadata = {"Date": None} if suffix == ".svg" else {}
+            figure.savefig(temporary, dpi=200, metadata=metadata)
+
+
+def _line(plan: Plan, arm: Arm) -> dict[str, Any]:
+    counts = sorted({one.count for one in plan.arms}, reverse=True)
+    dash = _DASHES[counts.index(arm.count) % len(_DASHES)]
+    return {"color": _COLOURS[arm.strategy], "linestyle": dash, "linewidth": 1.3}
+
+
+def _marker(plan: Plan, arm: Arm) -> str:
+    counts = sorted({one.count for one in plan.arms}, reverse=True)
+    return _MARKERS[counts.index(arm.count) % len(_MARKERS)]
+
+
+def _curve(
+    axis: Any,
+    indices: Sequence[int],
+    spreads: Sequence[Spread | None],
+    plan: Plan,
+    position: int,
+) -> None:
+    """A curve that is broken where slices were trained on, and the band of its repeats."""
+    arm = plan.arms[position]
+    middle, low, high = (
+        np.array([np.nan if one is None else getattr(one, name) for one in spreads])
+        for name in ("mean", "low", "high")
+    )
+    # Where few slices are labelled, a curve would be all gaps.
+    apart = np.diff(indices, prepend=indices[0] - 1).max() > 1
+    if apart:
+        kept = ~np.isnan(middle)
+        indices, middle, low, high = np.asarray(indices)[kept], middle[kept], low[kept], high[kept]
+    line = _line(plan, arm)
+    axis.plot(indices, middle, zorder=3, marker="." if apart else None, **line)
+    axis.fill_between(indices, low, high, color=line["color"], alpha=0.2, linewidth=0, zorder=2)
+
+
+def _training_ticks(axis: Any, results: Sequence[Result]) -> None:
+    """A row of ticks for each arm, below the curves, at the slices that it was trained on."""
+    trained_on = {
+        result.trial.arm: result.trial.training for result in results if not result.trial.fold
+    }
+    height = 0.035
+    for row, (arm, indices) in enumerate(reversed(trained_on.items())):
+        axis.vlines(
+            indices,
+            row * height,
+            (row + 0.8) * height,
+            transform=axis.get_xaxis_transform(),
+            color=_COLOURS[arm.strategy],
+            linewidth=1.2,
+        )
+    low, high = axis.get_ylim()
+    axis.set_ylim(low - (high - low) * height * (len(trained_on) + 1), high)
+
+
+def _classes(axis: Any, found: Plane, truth: Plane) -> None:
+    """Pore and solid in greys; what is wrong in colours, and white where nothing is known."""
+    kinds = np.zeros(found.shape, np.uint8)
+    kinds[found == PORE] = 1
+    kinds[found == SOLID] = 2
+    kinds[(found == SOLID) & (truth == PORE)] = 3
+    kinds[(found == PORE) & (truth == SOLID)] = 4
+    colours = ListedColormap(["white", _RIGHT_PORE, _RIGHT_SOLID, FALSE_SOLID, FALSE_PORE])
+    axis.imshow(kinds, cmap=colours, vmin=0, vmax=4, interpolation="nearest")
