@@ -442,6 +442,7 @@ def test_a_forest_and_a_resunet_are_trained_for_each_trial(small, tmp_path):
         counts=[3],
         repeats=1,
         network="small",
+        context="slice",
         steps=2,
         trees=5,
     )
@@ -450,6 +451,7 @@ def test_a_forest_and_a_resunet_are_trained_for_each_trial(small, tmp_path):
     resunet = fp.load(tmp_path / "trials" / "initial-3-resunet-1.poreseg")
     assert resunet.card.training_indices == (0, 1, 2)
     assert resunet.card.scores["steps"] == 2
+    assert resunet.context.offsets_nm == ()
     assert "**ResUNet**" in (tmp_path / "table1.md").read_text()
     assert made.verdicts == []
 

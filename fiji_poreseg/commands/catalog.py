@@ -68,6 +68,10 @@ ModelFile = Annotated[
         required_on_command_line=True,
     ),
 ]
+SeenContext = Annotated[
+    str,
+    Param("what a ResUNet sees: the slice and its neighbours, or the slice", choices=CONTEXTS),
+]
 ClassWeights = Annotated[
     str,
     Param(
@@ -345,9 +349,7 @@ def train_resunet(
             metavar="pretrained|none|FILE",
         ),
     ] = None,
-    context: Annotated[
-        str, Param("what it sees: the slice and its neighbours, or the slice", choices=CONTEXTS)
-    ] = "neighbours",
+    context: SeenContext = "neighbours",
     class_weights: ClassWeights = "auto",
     resume: Annotated[bool, Param("go on with a training that was stopped or killed")] = False,
     curve: Annotated[
@@ -871,6 +873,7 @@ def study(
     folds: Annotated[int, Param("blocks of the cross-validation", ge=2, le=100)] = 5,
     gap: Annotated[int, Param("slices beside a block that are not trained on, either", ge=0)] = 14,
     network: Annotated[str, Param("size of the ResUNet", choices=tuple(FILTERS))] = "base",
+    context: SeenContext = "neighbours",
     steps: Annotated[
         int, Param("steps of training of a ResUNet at most", ge=1)
     ] = train_resunet.parameters["steps"].default,
@@ -921,6 +924,8 @@ def study(
         Of ``"blocks"``: number of blocks, and how many slices beside each are left out, too.
     network, steps, trees
         Size and length of the trainings.
+    context
+        ``"slice"`` trains plain 2-D ResUNets from random weights, the paper's recipe.
     resume
         Go on where a killed study of the same images was, or start where there is none. Other
         strategies, counts, repeats, models and indices may be asked for: what is done stays.
@@ -959,7 +964,8 @@ def study(
         indices=indices,
         compare=compare,
         network=network,
-        start=checks.resunet_to_start_from(None, network, stack, DEFAULT_CLASSES),
+        context=context,
+        start=checks.resunet_to_start_from(None, network, context, stack, DEFAULT_CLASSES),
         steps=steps,
         trees=trees,
         milling=milling,

@@ -160,6 +160,7 @@ def _begin(
     start = None if settings.start is None else settings.start.digest()
     kept = {
         "network": settings.network,
+        "context": settings.context,
         "start": start,
         "steps": settings.steps,
         "trees": settings.trees,

@@ -43,7 +43,7 @@ class Settings:
         0-based slices that the table and the figures show; None for the paper's places.
     compare
         ``"paper"`` puts the paper's numbers beside ours.
-    network, start, steps
+    network, context, start, steps
         Of the ResUNet, as `fiji_poreseg.resunet.training.train` takes them.
     trees
         Of the forest.
@@ -62,6 +62,7 @@ class Settings:
     indices: tuple[int, ...] | None
     compare: str
     network: str
+    context: str
     start: ResUNetModel | None
     steps: int
     trees: int

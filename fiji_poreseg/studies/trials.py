@@ -161,6 +161,7 @@ def _train(
         truth,
         trial.training,
         network=settings.network,
+        context=settings.context,
         start=settings.start,
         steps=settings.steps,
         milling=settings.milling,
