@@ -35,7 +35,8 @@ def use_window(scenario, folder, display):
 
 def contents(folder):
     kinds = {".tif", ".json", ".poreseg"}
-    found = (path for path in folder.rglob("*") if path.suffix in kinds)
+    # A study's run.json says where its images lie, and how long its trials took.
+    found = (path for path in folder.rglob("*") if path.suffix in kinds and path.name != "run.json")
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 

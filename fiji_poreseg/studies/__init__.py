@@ -253,7 +253,7 @@ def _bundle(
                 "repeat": result.trial.repeat,
                 "seed": result.trial.seed,
                 "training_indices": list(result.trial.training),
-                "seconds": result.seconds,
+                "seconds": None if result.seconds is None else round(result.seconds, 1),
             }
             for result in results
         ],

@@ -43,12 +43,12 @@ class Result:
         ``persistent_pixels``: pixels that are wrong as they are in the slice before, of those
         scored in both; None where that one is not scored.
     seconds
-        What it took.
+        What it took; None where it was done before.
     """
 
     trial: Trial
     rows: Sequence[Row]
-    seconds: float
+    seconds: float | None = None
 
 
 def run_trials(
@@ -227,7 +227,6 @@ def _keep(result: Result, folder: Path) -> None:
     content = {
         "training_indices": result.trial.training,
         "seed": result.trial.seed,
-        "seconds": round(result.seconds, 1),
         "slices": result.rows,
     }
     write_text(result.trial.file(folder, ".json"), json.dumps(content) + "\n")
@@ -241,18 +240,22 @@ def _kept(trial: Trial, folder: Path) -> Result | None:
         scored = tuple(row["index"] for row in content["slices"])
         same = tuple(content["training_indices"]) == trial.training and scored == trial.scored
         if same and trial.file(folder, models.SUFFIX).exists():
-            return Result(trial, content["slices"], content["seconds"])
+            return Result(trial, content["slices"])
         place.unlink()
         trial.file(folder, models.SUFFIX).unlink(missing_ok=True)
     return None
 
 
 def _title(number: int, trials: Sequence[Trial], done: Sequence[Result | None]) -> str:
-    """Which trial is at work, and how long all may still take, by those that are done."""
+    """Which trial is at work, and how long all may still take, by those done in this run."""
     title = f"Trial {number} of {len(trials)} ({trials[number - 1].title})"
     left = 0.0
     for model in MODELS:
-        taken = [one.seconds for one in done if one is not None and one.trial.model == model]
+        taken = [
+            one.seconds
+            for one in done
+            if one is not None and one.seconds is not None and one.trial.model == model
+        ]
         waiting = sum(
             one is None and trial.model == model for one, trial in zip(done, trials, strict=True)
         )
