@@ -31,7 +31,7 @@ def replay(
     -------
     dict
         ``command_line`` and ``macro_line``. An image that came from no file stands there by its
-        name.
+        name, or not at all where it has none, like an overlay's selections.
     """
     given = {
         name: _written(bound[name], parameter.info.role)
@@ -50,4 +50,5 @@ def _written(value: object, role: Role) -> object:
         return value
     if isinstance(value, str | Path):
         return str(Path(value).expanduser().resolve())
-    return str(getattr(value, "name", None) or type(value).__name__)
+    name = getattr(value, "name", None)
+    return None if name is None else str(name)

@@ -29,7 +29,14 @@ from fiji_poreseg.studies.plan import (
     make_plan,
 )
 from fiji_poreseg.studies.summary import Enough, Finding, Line
-from fiji_poreseg.studies.trials import Result, clear, only, run_trials, trained
+from fiji_poreseg.studies.trials import (
+    Result,
+    clear,
+    only,
+    run_trials,
+    trained,
+    warning_once,
+)
 
 __all__ = [
     "COMPARISONS",
@@ -317,6 +324,7 @@ def _predicted(
     for result in results:
         trial = result.trial
         if trial.repeat == 1 and index in trial.scored:
-            ((_, probabilities),) = trained(trial, folder).predict(stack, [index])
+            with warning_once(results):
+                ((_, probabilities),) = trained(trial, folder).predict(stack, [index])
             found[f"{trial.arm.title}, {MODELS[trial.model]}"] = likeliest(probabilities)
     return found

@@ -84,7 +84,7 @@ def run_trials(
     for number, trial in enumerate(plan.trials, 1):
         result = done[number - 1]
         if result is None:
-            with part_of(_title(number, plan.trials, done)), _warning_once(results):
+            with part_of(_title(number, plan.trials, done)), warning_once(results):
                 result = _run(trial, stack, truth, settings, folder, thresholds, resume=resume)
             _keep(result, folder)
             done[number - 1] = result
@@ -271,8 +271,8 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def _warning_once(results: Sequence[Result]) -> Iterator[None]:
-    """Let the first trial say what there is to say of the stack."""
+def warning_once(results: Sequence[Result]) -> Iterator[None]:
+    """Let what is done when there are no results yet say what there is to say of the stack."""
     with warnings.catch_warnings():
         if results:
             warnings.simplefilter("ignore", PoreSegWarning)
