@@ -3,7 +3,7 @@
 import csv
 import json
 import random
-import signal
+import shutil
 import subprocess
 import sys
 import time
@@ -381,7 +381,7 @@ def stamps(output):
     """When each finished trial's files were written."""
     return {
         path.name: path.stat().st_mtime_ns
-        for done in (output / "trials").glob("*-forest-*.json")
+        for done in (output / "trials").glob("*-*.json")
         for path in (done, done.with_suffix(".poreseg"))
     }
 
@@ -396,15 +396,19 @@ def program(words):
 
 
 def killed_thrice(words, output, longest_s):
-    """Kill a study at three random moments after its beginning, and let it end at last."""
+    """Kill a study at three random moments, after none, one and two trials, and let it end."""
+    rng = random.Random(0)
     done = {}
-    for _ in range(3):
+    for trials in range(3):
         process = program(words)
-        while process.poll() is None and not (output / "trials" / "settings.json").exists():
+        while len(stamps(output)) < 2 * trials or not (output / "trials").exists():
+            assert process.poll() is None
             time.sleep(0.02)
-        time.sleep(random.uniform(0, longest_s))
-        process.send_signal(signal.SIGKILL)
+        time.sleep(rng.uniform(0, longest_s))
+        process.kill()
         process.communicate()
+        assert process.returncode != 0
+        assert not (output / "report.html").exists()
         assert done.items() <= stamps(output).items()
         done = stamps(output)
     process = program(words)
@@ -413,24 +417,69 @@ def killed_thrice(words, output, longest_s):
     assert done.items() <= stamps(output).items()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_killed_at_random_it_ends_with_the_same_table(brief, inputs, tmp_path):
     output = tmp_path / "killed"
-    killed_thrice(line(inputs, output, resume=True, **BRIEF), output, 4)
+    killed_thrice(line(inputs, output, resume=True, **BRIEF), output, 0.5)
     for name in TABLES:
         assert (output / name).read_bytes() == (brief / name).read_bytes(), name
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_killed_at_random_with_a_resunet_it_ends_with_the_same_table(inputs, tmp_path):
     options = {"counts": 4, "repeats": 1, "network": "small", "steps": 120, "trees": 5}
+    options["models"] = "resunet,forest"
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    begun = time.monotonic()
-    assert program(line(inputs, whole, **options)).wait() == 0
-    killed_thrice(line(inputs, killed, resume=True, **options), killed, time.monotonic() - begun)
+    assert program(line(inputs, whole, **options)).communicate()[1] == ""
+    killed_thrice(line(inputs, killed, resume=True, **options), killed, 15)
     for name in TABLES:
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_what_an_earlier_study_left_stays_until_the_new_one_is_done(small, tmp_path):
+    class Impatient:
+        def update(self, description, done, total):
+            if description.startswith("Trial 2"):
+                raise KeyboardInterrupt
+
+    options = {"output": tmp_path, "strategies": ["distributed"], "repeats": 2, **QUICK}
+    fp.study(small.stack, small.truth, counts=[2], **options)
+    before = contents(tmp_path)
+    with pytest.raises(KeyboardInterrupt), reporting(Impatient()):
+        fp.study(small.stack, small.truth, counts=[3], **options)
+    assert before.items() <= contents(tmp_path).items()
+    heard = Listener()
+    with reporting(heard):
+        fp.study(small.stack, small.truth, counts=[3], resume=True, **options)
+    assert not any(told.startswith("Trial 1") for told in heard.told)
+    names = {path.name for path in (tmp_path / "trials").iterdir()}
+    assert names == {"settings.json"} | {
+        f"distributed-3-forest-{repeat}{suffix}"
+        for repeat in (1, 2)
+        for suffix in (".json", ".poreseg")
+    }
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_no_study_made_is_left_alone(small, tmp_path, resume):
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "trials" / "mine.json").write_text("{}")
+    with pytest.raises(fp.ParameterError, match="`output` must not hold a trials that no study"):
+        fp.study(small.stack, small.truth, output=tmp_path, counts=[2], resume=resume, **QUICK)
+    assert [path.name for path in tmp_path.rglob("*")] == ["trials", "mine.json"]
+
+
+@pytest.mark.parametrize("name", ["settings", "distributed-2-forest-1"])
+def test_a_damaged_study_is_not_gone_on_with(brief, inputs, tmp_path, name):
+    output = tmp_path / "damaged"
+    shutil.copytree(brief, output)
+    (output / "trials" / f"{name}.json").write_bytes(b'{"cut o')
+    with pytest.raises(fp.ParameterError, match=rf"`resume` needs a whole study.*{name}\.json"):
+        fp.study(inputs / "stack.tif", inputs / "truth.tif", output=output, resume=True, **BRIEF)
 
 
 def test_a_forest_and_a_resunet_are_trained_for_each_trial(small, tmp_path):

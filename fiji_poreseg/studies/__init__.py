@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +13,11 @@ import xarray as xr
 
 from fiji_poreseg.evaluation import SliceScore, best_threshold, score_slice
 from fiji_poreseg.files import write_csv, write_text
-from fiji_poreseg.journal import check_same
 from fiji_poreseg.model import digest_of_slices, likeliest
 from fiji_poreseg.progress import report, track
 from fiji_poreseg.stack import spacing_nm
 from fiji_poreseg.studies import summary, tables
+from fiji_poreseg.studies.bundle import describe_run
 from fiji_poreseg.studies.plan import (
     MODELS,
     STRATEGIES,
@@ -31,12 +28,12 @@ from fiji_poreseg.studies.plan import (
 from fiji_poreseg.studies.summary import Enough, Finding, Line
 from fiji_poreseg.studies.trials import (
     Result,
-    clear,
     only,
     run_trials,
     trained,
     warning_once,
 )
+from fiji_poreseg.studies.workplace import close_workplace, open_workplace
 
 __all__ = [
     "COMPARISONS",
@@ -49,19 +46,6 @@ __all__ = [
 ]
 
 COMPARISONS = ("none", "paper")
-_TRIALS, _SETTINGS = "trials", "settings.json"
-_PACKAGES = (
-    "fiji-poreseg",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "scikit-image",
-    "numba",
-    "tensorflow",
-    "keras",
-    "openvino",
-    "matplotlib",
-)
 
 
 @dataclass(frozen=True)
@@ -130,7 +114,8 @@ def run(
     folder
         Where to write; it exists.
     resume
-        Go on with an earlier study of the same images and trainings; trials may be added.
+        Go on with an earlier study of the same images and trainings; trials may be added. Else
+        what an earlier one left stays until this one is done.
     replay
         ``command_line`` and ``macro_line`` that do the same.
 
@@ -139,8 +124,9 @@ def run(
     ParameterError
         If what is to be resumed was begun with other images or trainings.
     """
-    kept = _begin(stack, truth, settings, folder / _TRIALS, resume=resume)
-    results = run_trials(stack, truth, plan, settings, folder / _TRIALS, resume=resume)
+    shared = _shared(stack, truth, settings)
+    work = open_workplace(folder, shared, resume=resume)
+    results = run_trials(stack, truth, plan, settings, work, resume=resume)
     made = Study(
         folder,
         summary.table(
@@ -151,24 +137,18 @@ def run(
         summary.enough(plan, results),
         summary.findings(plan, results),
     )
-    bundle = _bundle(stack, truth, settings, plan, results, kept, replay)
-    _write(made, stack, truth, plan, bundle)
+    bundle = describe_run(stack, truth, settings, plan, results, shared, replay)
+    _write(made, stack, truth, plan, bundle, work)
+    close_workplace(work, folder)
     return made
 
 
-def _begin(
-    stack: xr.DataArray, truth: xr.DataArray, settings: Settings, folder: Path, *, resume: bool
-) -> dict[str, Any]:
-    """Find out whether what is there may be gone on with, and write down what is begun.
-
-    What every training shares is kept; which trials there are may change, so that more may be
-    asked for.
-    """
-    start = None if settings.start is None else settings.start.digest()
-    kept = {
+def _shared(stack: xr.DataArray, truth: xr.DataArray, settings: Settings) -> dict[str, Any]:
+    """What every training shares; which trials there are may change, so that more may be asked."""
+    return {
         "network": settings.network,
         "context": settings.context,
-        "start": start,
+        "start": None if settings.start is None else settings.start.digest(),
         "steps": settings.steps,
         "trees": settings.trees,
         "gap": settings.gap,
@@ -179,14 +159,6 @@ def _begin(
         "image": _digest(stack, "image"),
         "truth": _digest(truth, "truth"),
     }
-    place = folder / _SETTINGS
-    folder.mkdir(exist_ok=True)
-    if resume and place.exists():
-        check_same(json.loads(place.read_text(encoding="utf-8")), kept, "study")
-    else:
-        clear(folder)
-        write_text(place, json.dumps(kept, indent=1) + "\n")
-    return kept
 
 
 def _digest(image: xr.DataArray, name: str) -> str:
@@ -205,79 +177,13 @@ def _baseline(stack: xr.DataArray, truth: xr.DataArray, plan: Plan) -> list[Slic
     return scores
 
 
-def _bundle(
-    stack: xr.DataArray,
-    truth: xr.DataArray,
-    settings: Settings,
-    plan: Plan,
-    results: Sequence[Result],
-    kept: Mapping[str, Any],
-    replay: Mapping[str, str],
-) -> dict[str, Any]:
-    """What stands in ``run.json``: all that it takes to run the study again."""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {
-        **replay,
-        "versions": versions,
-        "platform": f"{platform.system()} {platform.machine()}",
-        "byteorder": sys.byteorder,
-        "image": {
-            "name": str(stack.name),
-            "shape": list(stack.shape),
-            "dtype": str(stack.dtype),
-            "spacing_nm": list(spacing_nm(stack)),
-            "sha256": kept["image"],
-        },
-        "truth": {
-            "name": str(truth.name),
-            "labelled_slices": len(plan.labelled),
-            "sha256": kept["truth"],
-        },
-        "settings": {name: value for name, value in kept.items() if name not in ("image", "truth")}
-        | {
-            "strategies": list(settings.strategies),
-            "counts": list(settings.counts),
-            "models": list(settings.models),
-            "repeats": settings.repeats,
-            "folds": settings.folds,
-        },
-        "seeds": sorted({trial.seed for trial in plan.trials}),
-        "indices": {str(place): index for place, index in plan.places.items()},
-        "figure2_index": _figure2_index(plan),
-        "unseen_slices": len(plan.unseen),
-        "trials": [
-            {
-                "name": result.trial.title,
-                "strategy": result.trial.arm.strategy,
-                "count": result.trial.arm.count,
-                "block": result.trial.fold or None,
-                "model": result.trial.model,
-                "repeat": result.trial.repeat,
-                "seed": result.trial.seed,
-                "training_indices": list(result.trial.training),
-                "seconds": None if result.seconds is None else round(result.seconds, 1),
-            }
-            for result in results
-        ],
-    }
-
-
-def _figure2_index(plan: Plan) -> int:
-    """The last of the table's slices, as in the paper."""
-    return list(plan.places.values())[-1]
-
-
 def _write(
     made: Study,
     stack: xr.DataArray,
     truth: xr.DataArray,
     plan: Plan,
     bundle: Mapping[str, Any],
+    work: Path,
 ) -> None:
     """Write what a study leaves, the report last."""
     # Matplotlib, like TensorFlow, is loaded by those who need it.
@@ -292,13 +198,13 @@ def _write(
     report("Drawing", 0, 4)
     drawing.scores_by_index(folder / "figure1", plan, results)
     report("Drawing", 1, 4)
-    index = _figure2_index(plan)
+    index = plan.figure2_index
     grey = stack.isel(c=0) if "c" in stack.dims else stack
     drawing.predictions(
         folder / "figure2",
         grey.isel(z=index).to_numpy(),
         truth.isel(z=index).to_numpy(),
-        _predicted(folder / _TRIALS, stack, results, index),
+        _predicted(work, stack, results, index),
         pixel_nm=spacing_nm(stack)[2],
         title=f"Slice {index} of {stack.name}",
     )

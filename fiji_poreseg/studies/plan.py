@@ -164,6 +164,11 @@ class Plan:
     unseen: tuple[int, ...]
     places: Mapping[int, int]
 
+    @property
+    def figure2_index(self) -> int:
+        """The slice of Figure 2: the last of the table's, as in the paper."""
+        return list(self.places.values())[-1]
+
 
 def make_plan(stack: xr.DataArray, truth: xr.DataArray, settings: Settings) -> Plan:
     """Plan a study.

@@ -24,9 +24,9 @@ from fiji_poreseg.model import Model, likeliest
 from fiji_poreseg.progress import part_of, track
 from fiji_poreseg.stack import SOLID
 from fiji_poreseg.studies.plan import MODELS, Plan, Settings, Trial
+from fiji_poreseg.studies.workplace import read_kept
 
 Row: TypeAlias = Mapping[str, Any]
-_KEPT = ("*.json", "*.poreseg", "*.checkpoint.npz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +90,6 @@ def run_trials(
             done[number - 1] = result
         results.append(result)
     return results
-
-
-def clear(folder: Path) -> None:
-    """Remove what an earlier study kept in a folder."""
-    for pattern in _KEPT:
-        for path in folder.glob(pattern):
-            path.unlink()
 
 
 def trained(trial: Trial, folder: Path) -> Model:
@@ -235,14 +228,15 @@ def _keep(result: Result, folder: Path) -> None:
 def _kept(trial: Trial, folder: Path) -> Result | None:
     """A trial that was done before, on the same slices; what is left of another one is removed."""
     place = trial.file(folder, ".json")
-    if place.exists():
-        content = json.loads(place.read_text(encoding="utf-8"))
-        scored = tuple(row["index"] for row in content["slices"])
-        same = tuple(content["training_indices"]) == trial.training and scored == trial.scored
-        if same and trial.file(folder, models.SUFFIX).exists():
-            return Result(trial, content["slices"])
-        place.unlink()
-        trial.file(folder, models.SUFFIX).unlink(missing_ok=True)
+    if not place.exists():
+        return None
+    content = read_kept(place)
+    scored = tuple(row["index"] for row in content["slices"])
+    same = tuple(content["training_indices"]) == trial.training and scored == trial.scored
+    if same and trial.file(folder, models.SUFFIX).exists():
+        return Result(trial, content["slices"])
+    place.unlink()
+    trial.file(folder, models.SUFFIX).unlink(missing_ok=True)
     return None
 
 
@@ -275,5 +269,6 @@ def warning_once(results: Sequence[Result]) -> Iterator[None]:
     """Let what is done when there are no results yet say what there is to say of the stack."""
     with warnings.catch_warnings():
         if results:
+            # The first trial has said it, and each would say the same again.
             warnings.simplefilter("ignore", PoreSegWarning)
         yield
