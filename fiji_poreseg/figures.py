@@ -54,10 +54,8 @@ def compare(
     figure = Figure(figsize=(3.1 * columns, 7.0), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, columns, squeeze=False)
-    low, high = np.percentile(raw, (0.5, 99.5))
-    axes[0, 0].imshow(raw, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    show_raw(axes[0, 0], raw, pixel_nm)
     axes[0, 0].set_title("Raw", fontsize=11)
-    scale_bar(axes[0, 0], raw.shape, pixel_nm)
     _labels(axes[1, 0], truth, "Truth")
     for column, (name, (segmentation, scores)) in enumerate(found.items(), start=1):
         _labels(axes[0, column], segmentation, name)
@@ -136,7 +134,14 @@ def _errors(axis: Any, raw: Plane, truth: Plane, found: Plane, scores: str) -> N
     axis.set_title(scores, fontsize=10)
 
 
-def scale_bar(axis: Any, shape: tuple[int, ...], pixel_nm: float) -> None:
+def show_raw(axis: Any, raw: Plane, pixel_nm: float) -> None:
+    """Show grey values, shape (y, x), but for the darkest and brightest few, with a scale bar."""
+    low, high = np.percentile(raw, (0.5, 99.5))
+    axis.imshow(raw, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    _scale_bar(axis, raw.shape, pixel_nm)
+
+
+def _scale_bar(axis: Any, shape: tuple[int, ...], pixel_nm: float) -> None:
     """A bar of 1, 2 or 5 times a power of ten, about a fifth of the width."""
     target = shape[1] * pixel_nm / 5
     power = 10.0 ** np.floor(np.log10(target))

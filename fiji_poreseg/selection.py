@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from scipy.ndimage import gaussian_filter, gaussian_filter1d, median_filter
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+from sklearn.cluster import KMeans
 
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.progress import track
@@ -22,7 +25,6 @@ _PERCENTILES = (10, 25, 50, 75, 90)
 _GRAINS_VOX = (1.0, 2.0, 4.0, 8.0, 16.0)
 # How much of the way from one slice to the next is their distance; the rest is how they differ.
 _DEPTH_SHARE = 0.5
-_ROUNDS = 200
 
 
 def select(
@@ -38,7 +40,8 @@ def select(
     strategy
         ``"initial"`` takes the first ones, 0 to count - 1; ``"distributed"`` takes evenly
         spaced ones, ``i * slices // count``; ``"diverse"`` those that all slices of the stack
-        are nearest to, in the mean square of the distance along `unrolled`.
+        are nearest to, in the mean square of the distance along `unrolled` (k-means; Lloyd, 1982,
+        doi 10.1109/TIT.1982.1056489).
     count
         How many.
     among
@@ -69,35 +72,11 @@ def select(
     if strategy == "distributed":
         return tuple(candidates[i * slices // count] for i in range(count))
     places = unrolled(stack)
-    chosen = _nearest(places[candidates], _central(places, count))
-    return tuple(candidates[i] for i in chosen)
-
-
-def _central(places: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
-    """The places, as many as asked for, to which all ascending ones are nearest in the square.
-
-    Lloyd's algorithm in one dimension, begun with the middles of equal parts.
-    """
-    centres = np.linspace(places[0], places[-1], 2 * count + 1)[1::2]
-    for _ in range(_ROUNDS):
-        nearest = np.searchsorted((centres[1:] + centres[:-1]) / 2, places)
-        sizes = np.bincount(nearest, minlength=count)
-        sums = np.bincount(nearest, places, count)
-        moved = np.where(sizes > 0, sums / np.maximum(sizes, 1), centres)
-        if np.array_equal(moved, centres):
-            break
-        centres = moved
-    return centres
-
-
-def _nearest(places: npt.NDArray[np.float64], centres: npt.NDArray[np.float64]) -> list[int]:
-    """The position of a place near each centre, no two the same; both ascend."""
-    taken: list[int] = []
-    for left, centre in zip(range(len(centres), 0, -1), centres, strict=True):
-        first = taken[-1] + 1 if taken else 0
-        allowed = places[first : len(places) - left + 1]
-        taken.append(first + int(np.argmin(np.abs(allowed - centre))))
-    return taken
+    begin = np.linspace(0, 1, 2 * count + 1)[1::2]
+    groups = KMeans(count, init=begin[:, np.newaxis], n_init=1, tol=0).fit(places[:, np.newaxis])
+    # A slice for each group, near its middle, and no two the same.
+    distances = cdist(groups.cluster_centers_, places[candidates, np.newaxis], "sqeuclidean")
+    return tuple(sorted(candidates[i] for i in linear_sum_assignment(distances)[1]))
 
 
 def unrolled(stack: xr.DataArray) -> npt.NDArray[np.float64]:
@@ -122,11 +101,13 @@ def unrolled(stack: xr.DataArray) -> npt.NDArray[np.float64]:
     """
     slices = stack.sizes["z"]
     depth = np.linspace(0, 1, slices)
-    looked_at = np.unique(np.linspace(0, slices - 1, min(slices, _LOOKED_AT)).astype(int))
+    spread = np.unique(np.linspace(0, slices - 1, min(slices, _LOOKED_AT)).astype(int))
+    reader = SliceReader(stack.isel(_middle(stack)), remember=2)
+    found = {z: _described(reader, z) for z in track(spread, "Looking at slices")}
+    looked_at = [z for z, numbers in found.items() if numbers is not None]
     if len(looked_at) < 4:
         return depth
-    reader = SliceReader(stack.isel(_middle(stack)), remember=2)
-    described = np.array([_described(reader, z) for z in track(looked_at, "Looking at slices")])
+    described = np.array([found[z] for z in looked_at])
     calm = median_filter(described, (5, 1), mode="nearest")
     smooth = gaussian_filter1d(calm, max(1.0, len(looked_at) / 40), axis=0, mode="nearest")
     noise = np.median(np.abs(described - smooth), axis=0)
@@ -149,12 +130,12 @@ def _middle(stack: xr.DataArray) -> dict[str, slice]:
     }
 
 
-def _described(reader: SliceReader, index: int) -> npt.NDArray[np.float64]:
-    """A slice in a few numbers."""
+def _described(reader: SliceReader, index: int) -> npt.NDArray[np.float64] | None:
+    """A slice in a few numbers; None where it holds no data."""
     values, valid = reader[index]
     plane = values[0]
     if not valid.any():
-        return np.zeros(len(_PERCENTILES) + len(_GRAINS_VOX))
+        return None
     blurred = [gaussian_filter(plane, sigma) for sigma in _GRAINS_VOX]
     steepness = np.hypot(*np.gradient(blurred[0])) if min(plane.shape) > 1 else np.zeros((1, 1))
     grains = [np.std((fine - coarse)[valid]) for fine, coarse in pairwise(blurred)]

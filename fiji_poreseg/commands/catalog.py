@@ -33,7 +33,14 @@ from fiji_poreseg.forest import ForestModel
 from fiji_poreseg.measurement import Measurement
 from fiji_poreseg.model import Model
 from fiji_poreseg.phantoms import Phantom
-from fiji_poreseg.resunet import CONTEXTS, FILTERS, PRECISIONS, PRETRAINED, ResUNetModel
+from fiji_poreseg.resunet import (
+    CONTEXTS,
+    FILTERS,
+    NEIGHBOURS,
+    PRECISIONS,
+    PRETRAINED,
+    ResUNetModel,
+)
 from fiji_poreseg.rois import labels_from, region_from
 from fiji_poreseg.segmentation import Segmentation
 from fiji_poreseg.stack import DEFAULT_CLASSES, as_stack, check_indices, to_dataarray
@@ -349,7 +356,7 @@ def train_resunet(
             metavar="pretrained|none|FILE",
         ),
     ] = None,
-    context: SeenContext = "neighbours",
+    context: SeenContext = NEIGHBOURS,
     class_weights: ClassWeights = "auto",
     resume: Annotated[bool, Param("go on with a training that was stopped or killed")] = False,
     curve: Annotated[
@@ -873,7 +880,7 @@ def study(
     folds: Annotated[int, Param("blocks of the cross-validation", ge=2, le=100)] = 5,
     gap: Annotated[int, Param("slices beside a block that are not trained on, either", ge=0)] = 14,
     network: Annotated[str, Param("size of the ResUNet", choices=tuple(FILTERS))] = "base",
-    context: SeenContext = "neighbours",
+    context: SeenContext = NEIGHBOURS,
     steps: Annotated[
         int, Param("steps of training of a ResUNet at most", ge=1)
     ] = train_resunet.parameters["steps"].default,

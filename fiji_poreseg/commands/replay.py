@@ -11,21 +11,16 @@ from fiji_poreseg.commands.macro import record_line
 from fiji_poreseg.commands.spec import Command, Role
 
 
-def replay(
-    command: Command[..., Any],
-    bound: Mapping[str, object],
-    leave_out: tuple[str, ...] = ("resume",),
-) -> dict[str, str]:
-    """Write both lines from the values that a command was called with.
+def replay(command: Command[..., Any], bound: Mapping[str, object]) -> dict[str, str]:
+    """Write both lines from the values that a command was called with, from its beginning on.
 
     Parameters
     ----------
     command
         The command.
     bound
-        The value of each parameter; what equals the default is left out of the lines.
-    leave_out
-        Parameters that the lines are not to hold.
+        The value of each parameter; ``resume``, and what equals the default, is left out of the
+        lines.
 
     Returns
     -------
@@ -36,7 +31,7 @@ def replay(
     given = {
         name: _written(bound[name], parameter.info.role)
         for name, parameter in command.parameters.items()
-        if name not in leave_out and (parameter.required or bound[name] != parameter.default)
+        if name != "resume" and (parameter.required or bound[name] != parameter.default)
     }
     return {
         "command_line": command_line(command, given),

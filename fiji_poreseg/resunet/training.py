@@ -56,7 +56,7 @@ def train(
     classes: Sequence[str] = DEFAULT_CLASSES,
     network: str = "base",
     start: ResUNetModel | None = None,
-    context: str = "neighbours",
+    context: str = NEIGHBOURS,
     steps: int = 400,
     max_minutes: float | None = None,
     class_weights: str = "auto",

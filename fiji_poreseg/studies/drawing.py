@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from fiji_poreseg.figures import FALSE_PORE, FALSE_SOLID, scale_bar
+from fiji_poreseg.figures import FALSE_PORE, FALSE_SOLID, show_raw
 from fiji_poreseg.files import replacing
 from fiji_poreseg.stack import PORE, SOLID
 from fiji_poreseg.studies import summary
@@ -146,9 +146,7 @@ def predictions(
     with matplotlib.rc_context(_STYLE):
         figure = _figure(_WIDTH / columns * min(2.0, height / width) * rows + 0.3 * rows + 0.8)
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-        low, high = np.percentile(raw, (0.5, 99.5))
-        axes[0].imshow(raw, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-        scale_bar(axes[0], raw.shape, pixel_nm)
+        show_raw(axes[0], raw, pixel_nm)
         _classes(axes[1], truth, truth)
         for axis, segmentation in zip(axes[2:], found.values(), strict=False):
             _classes(axis, segmentation, truth)

@@ -1,4 +1,4 @@
-"""The numbers of the paper: its Table 1, and the findings that it draws from it."""
+"""The numbers of the paper: its Table 1."""
 
 from __future__ import annotations
 
