@@ -49,6 +49,20 @@ plain = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=5,
 )
+# Attributes that have a place of their own in ImageJ (docs/exchange.md); hypothesis finds their
+# names in the package, and would draw them as names of others.
+PLACED = (
+    "classes",
+    "display_range",
+    "imagej_channels",
+    "imagej_grey",
+    "imagej_info",
+    "imagej_lut",
+    "imagej_properties",
+    "inverting_lut",
+)
+TAKEN = (*PLACED, "unit", "source_unit", "spacing_nm", "Slice_Label")
+free_names = texts.filter(lambda name: name not in TAKEN and not name.startswith("poreseg_"))
 lengths = st.floats(1e-3, 1e6)
 voxels = st.floats(-1e4, 1e4)
 
@@ -72,8 +86,8 @@ def stacks(draw):
         "display_range": (float(low), float(high + 1)),
         "inverting_lut": draw(st.booleans()),
         "imagej_info": draw(texts),
-        "imagej_properties": draw(st.dictionaries(texts, st.text(max_size=9), min_size=1)),
-        **draw(st.dictionaries(texts.filter(lambda key: key != "poreseg"), plain, max_size=3)),
+        "imagej_properties": draw(st.dictionaries(free_names, st.text(max_size=9), min_size=1)),
+        **draw(st.dictionaries(free_names, plain, max_size=3)),
     }
     if spacing:
         attrs["source_unit"] = draw(st.sampled_from(("nm", "µm", "micron", "Å", "mm")))
@@ -258,7 +272,11 @@ STACK = make_stack(random_values("uint8", (3, 4, 5)), (20, 10, 5), name="s")
         (STACK.assign_coords(z=[1, 1, 1]), "evenly spaced along z"),
         (STACK.assign_attrs(unit="inch"), "known unit"),
         (STACK.assign_attrs(grid=object()), r'JSON.*attrs\["grid"\]'),
-        (STACK.assign_attrs(imagej_properties={"a": 1}), "must have texts"),
+        (STACK.assign_attrs(imagej_properties={"a": 1}), "must have texts under names"),
+        (STACK.assign_attrs(imagej_properties={"poreseg_attrs": "1"}), "names other than"),
+        (STACK.assign_attrs(imagej_grey=True), r'to_xarray finds.*attrs\["imagej_grey"\].*True'),
+        (STACK.assign_attrs(display_range=(9, 1)), "two finite numbers, the lower first"),
+        (STACK.assign_attrs(classes=("a,b",)), "names of classes without commas"),
         (STACK.expand_dims("t"), "dims"),
         (STACK.expand_dims(("t", "c")), "dims"),
         (STACK.isel(x=slice(0)), "at least one voxel"),
@@ -271,6 +289,18 @@ STACK = make_stack(random_values("uint8", (3, 4, 5)), (20, 10, 5), name="s")
 def test_what_imagej_has_no_place_for_is_refused(ij, stack, reason):
     with pytest.raises(ParameterError, match=reason):
         ij.to_imageplus(stack)
+
+
+@given(name=st.sampled_from(PLACED), value=plain.filter(bool))
+@often
+def test_an_attribute_with_a_place_comes_back_or_is_refused(engine, name, value):
+    try:
+        image = engine.to_imageplus(STACK.assign_attrs({name: value}))
+    except ParameterError as error:
+        assert name in str(error)  # noqa: PT017
+    else:
+        back = engine.to_xarray(image).attrs[name]
+        assert back == (tuple(value) if isinstance(value, list) else value)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from fiji_poreseg.bridge import dataset, imglib2, metadata
+from fiji_poreseg.bridge import attributes, dataset, imglib2, metadata
 from fiji_poreseg.bridge.imglib2 import to_imglib2
 from fiji_poreseg.bridge.jvm import jclass
 from fiji_poreseg.bridge.pixels import MOST_COPIED_BYTES, for_each, from_java, kind_of, to_java
@@ -48,7 +48,7 @@ def to_imageplus(stack: xr.DataArray) -> Any:
         If ImageJ has no such pixels or axes, or no place for a coordinate or an attribute.
     """
     channels = _as_channels(stack)
-    metadata.check(channels)
+    attributes.check(channels)
     count, slices = channels.shape[:2]
     kind_of(channels.dtype)
     half = int(jclass("java.lang.Runtime").getRuntime().maxMemory()) // 2

@@ -12,6 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from fiji_poreseg.bridge.attributes import (
+    ATTRS,
+    CLASSES,
+    DESCENDING,
+    DETECTORS,
+    LABEL_OF_ONE,
+    MODES,
+    RESERVED,
+    as_json,
+    detectors,
+    others,
+)
 from fiji_poreseg.bridge.jvm import jclass
 from fiji_poreseg.colours import LABEL_COLOURS
 from fiji_poreseg.errors import ParameterError
@@ -27,86 +39,9 @@ from fiji_poreseg.stack import (
     tidy,
 )
 
-_CLASSES = "poreseg_classes"
-_DETECTORS = "poreseg_detectors"
-_DESCENDING = "poreseg_descending"
-_ATTRS = "poreseg_attrs"
-# ImageJ keeps a single image's label there, and a label of its own making in its place.
-_SLICE_LABEL = "Slice_Label"
-_NOT_THE_USERS = (_CLASSES, _DETECTORS, _DESCENDING, _ATTRS, _SLICE_LABEL)
-_HAVE_A_PLACE = (
-    "classes",
-    "display_range",
-    "imagej_channels",
-    "imagej_grey",
-    "imagej_info",
-    "imagej_lut",
-    "imagej_properties",
-    "inverting_lut",
-    "source_unit",
-    "spacing_nm",
-    "unit",
-)
-_MODES = ("composite", "color", "grayscale")
 _GREYS = np.tile(np.arange(256, dtype=np.uint8), 3)
 
 Looks = Mapping[str, Any]
-
-
-def check(channels: xr.DataArray, parameter: str = "image") -> None:
-    """Refuse a stack with coordinates or attributes that ImageJ has no place for."""
-    places = {axis: (axis,) for axis in ("c", *AXES)} | {SLICE_LABEL: ("c", "z")}
-    homeless = [
-        str(name)
-        for name, coordinate in channels.coords.items()
-        if not set(coordinate.dims) <= set(places.get(str(name), ())) or name not in places
-    ]
-    if homeless:
-        raise ParameterError(
-            parameter,
-            "must have no coordinates but z, y, x, c and slice_label, as ImageJ keeps no others",
-            f"the coordinates {', '.join(homeless)}",
-            "Leave them out with .drop_vars().",
-        )
-    spacing_nm(channels, parameter)
-    _as_json("c", _detectors(channels), parameter)
-    for name, value in _others(channels).items():
-        _as_json(f'attrs["{name}"]', value, parameter)
-    properties = channels.attrs.get("imagej_properties", {})
-    if not all(isinstance(text, str) for pair in properties.items() for text in pair):
-        raise ParameterError(
-            parameter,
-            'must have texts in attrs["imagej_properties"]',
-            f"{properties}",
-            "Use str() on its names and values.",
-        )
-
-
-def _others(stack: xr.DataArray) -> dict[str, Any]:
-    return {str(key): value for key, value in stack.attrs.items() if key not in _HAVE_A_PLACE}
-
-
-def _detectors(channels: xr.DataArray) -> list[Any] | None:
-    return channels["c"].to_numpy().tolist() if "c" in channels.coords else None
-
-
-def _as_json(what: str, value: object, parameter: str) -> str:
-    try:
-        return json.dumps(value, default=_plain, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        raise ParameterError(
-            parameter,
-            "must have attributes and names of detectors that can be written as JSON, "
-            "as ImageJ keeps texts only",
-            f"{what} = {value!r}",
-            "Make it a text, a number or a list, or leave it out.",
-        ) from error
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError
 
 
 def write(image: Any, channels: xr.DataArray) -> Any:
@@ -136,13 +71,13 @@ def write(image: Any, channels: xr.DataArray) -> Any:
         properties.setProperty(key, value)
     descending = [axis for axis in AXES if _descends(channels, axis)]
     if descending:
-        properties.setProperty(_DESCENDING, ",".join(descending))
+        properties.setProperty(DESCENDING, ",".join(descending))
     if channels.attrs.get("classes"):
-        properties.setProperty(_CLASSES, ",".join(channels.attrs["classes"]))
+        properties.setProperty(CLASSES, ",".join(channels.attrs["classes"]))
     if "c" in channels.coords:
-        properties.setProperty(_DETECTORS, _as_json("c", _detectors(channels), "image"))
-    if _others(channels):
-        properties.setProperty(_ATTRS, _as_json("attrs", _others(channels), "image"))
+        properties.setProperty(DETECTORS, as_json("c", detectors(channels)))
+    if others(channels):
+        properties.setProperty(ATTRS, as_json("attrs", others(channels)))
     return image
 
 
@@ -204,7 +139,7 @@ def _write_looks(image: Any, channels: xr.DataArray) -> Any:
 
 
 def _composite(image: Any, looks: Looks) -> Any:
-    made = jclass("ij.CompositeImage")(image, _MODES.index(looks["mode"]) + 1)
+    made = jclass("ij.CompositeImage")(image, MODES.index(looks["mode"]) + 1)
     tables = [_table(_from_hex(colours)) for colours in looks["luts"]]
     for table, (low, high) in zip(tables, looks["ranges"], strict=True):
         table.min, table.max = low, high
@@ -255,7 +190,7 @@ def read(image: Any, values: Any, parameter: str) -> xr.DataArray:
         name=str(image.getTitle()),
         origin_nm=origin,
         attrs={
-            **json.loads(properties.get(_ATTRS, "{}")),
+            **json.loads(properties.get(ATTRS, "{}")),
             **_read_looks(image, properties),
             **_read_grey(image.getCalibration(), parameter),
         },
@@ -263,12 +198,12 @@ def read(image: Any, values: Any, parameter: str) -> xr.DataArray:
     labels = _read_labels(image)
     if labels is not None:
         stack = stack.assign_coords({SLICE_LABEL: labels})
-    for axis in filter(None, properties.get(_DESCENDING, "").split(",")):
+    for axis in filter(None, properties.get(DESCENDING, "").split(",")):
         start = stack[axis].to_numpy()[0]
         stack = stack.assign_coords({axis: 2 * start - stack[axis].to_numpy()})
-    detectors = json.loads(properties.get(_DETECTORS, "null"))
-    if detectors and len(detectors) == len(values):
-        stack = stack.assign_coords(c=detectors if len(values) > 1 else detectors[0])
+    names = json.loads(properties.get(DETECTORS, "null"))
+    if names and len(names) == len(values):
+        stack = stack.assign_coords(c=names if len(values) > 1 else names[0])
     return stack.assign_attrs(units)
 
 
@@ -320,7 +255,7 @@ def _read_labels(image: Any) -> tuple[Any, npt.NDArray[np.str_]] | None:
     channels, slices = int(image.getNChannels()), int(image.getNSlices())
     labels = [str(image_stack.getSliceLabel(n + 1) or "") for n in range(channels * slices)]
     if len(labels) == 1 and labels[0].endswith(f"\n{image.getProperty('Info')}"):
-        labels = [str(image.getProp(_SLICE_LABEL) or "")]
+        labels = [str(image.getProp(LABEL_OF_ONE) or "")]
     if not any(labels):
         return None
     planes = np.array(labels, np.str_).reshape(slices, channels)
@@ -336,18 +271,18 @@ def _read_looks(image: Any, properties: Mapping[str, str]) -> dict[str, Any]:
     }
     if image.getProperty("Info") is not None:
         attrs["imagej_info"] = str(image.getProperty("Info"))
-    others = {key: text for key, text in properties.items() if key not in _NOT_THE_USERS}
+    others = {key: text for key, text in properties.items() if key not in RESERVED}
     if others:
         attrs["imagej_properties"] = others
     if image.isComposite():
         tables = image.getLuts()
         attrs["imagej_channels"] = {
-            "mode": _MODES[int(image.getMode()) - 1],
+            "mode": MODES[int(image.getMode()) - 1],
             "luts": [_colours(table).tobytes().hex() for table in tables],
             "ranges": [[float(table.min), float(table.max)] for table in tables],
         }
-    if _CLASSES in properties:
-        attrs["classes"] = tuple(properties[_CLASSES].split(","))
+    if CLASSES in properties:
+        attrs["classes"] = tuple(properties[CLASSES].split(","))
     elif not image.isComposite():
         colours = _colours(image.getProcessor().getLut())
         if not any(np.array_equal(colours, grey) for grey in (_GREYS, 255 - _GREYS)):
