@@ -834,7 +834,8 @@ def suggest(
 
     Ranks slices by the share of their pixels that the model expects to have wrong: by the margin
     of its answer, by whether it answers otherwise in the mirrored slice (a ResUNet), and by solid
-    that may be a pore-back; a slice near a labelled one counts less, down to a quarter. Sounds an alarm for slices that look unlike those that the model was trained on.
+    that may be a pore-back; a slice near a labelled one counts less, down to a quarter. Sounds an
+    alarm for slices that look unlike those that the model was trained on.
 
     Parameters
     ----------
