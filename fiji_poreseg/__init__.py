@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         segment,
         select_slices,
         study,
+        suggest,
         train_forest,
         train_resunet,
     )
@@ -60,6 +61,7 @@ __all__ = [
     "select_slices",
     "start",
     "study",
+    "suggest",
     "to_imageplus",
     "to_imglib2",
     "to_xarray",
@@ -79,6 +81,7 @@ _HOMES = {
         "segment",
         "select_slices",
         "study",
+        "suggest",
         "train_forest",
         "train_resunet",
     ),

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from fiji_poreseg.appearance import Ranges, appearance, ranges
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.files import DAMAGE_ERRORS, check_output, replacing
 from fiji_poreseg.slices import PERCENTILES, warn_about_milling, warn_about_spacing
@@ -65,6 +66,9 @@ class Card:
         Versions of the packages that trained it.
     normalisation
         The percentiles of a slice's grey values that were mapped to 0 and 1.
+    appearance
+        The lowest and the highest of what `fiji_poreseg.appearance` measures on the slices that
+        it was trained on; empty where that is not known.
     """
 
     classes: tuple[str, ...]
@@ -77,6 +81,7 @@ class Card:
     scores: Mapping[str, float | int | None] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     normalisation: tuple[float, float] = PERCENTILES
+    appearance: Ranges = field(default_factory=dict)
 
 
 class Contents(NamedTuple):
@@ -108,6 +113,8 @@ class Model(ABC):
     """
 
     card: Card
+    depends_on_direction: ClassVar[bool] = False
+    """Whether a mirrored slice may get another answer."""
 
     @abstractmethod
     def predict(
@@ -284,6 +291,10 @@ def load(path: str | Path) -> Model:
                 "spacing_nm": tuple(raw["spacing_nm"]),
                 "training_indices": tuple(raw["training_indices"]),
                 "normalisation": tuple(raw["normalisation"]),
+                "appearance": {
+                    what: (float(low), float(high))
+                    for what, (low, high) in raw.get("appearance", {}).items()
+                },
             }
         )
         return reader(card, description["settings"], arrays)
@@ -358,6 +369,13 @@ def check_fits(card: Card, stack: xr.DataArray, *, any_voxels: bool = False) -> 
     warn_about_milling(stack, card.milling, turn)
 
 
+def was_trained_on(card: Card, stack: xr.DataArray) -> bool:
+    """Whether a model was trained on slices of this stack, which are then its training indices."""
+    indices = card.training_indices
+    fits = bool(indices) and max(indices) < stack.sizes["z"] and "image" in card.hashes
+    return fits and digest_of_slices(stack, indices) == card.hashes["image"]
+
+
 def describe(
     stack: xr.DataArray,
     labels: xr.DataArray,
@@ -396,6 +414,7 @@ def describe(
             "python": platform.python_version(),
             **{name: version(name) for name in ("fiji-poreseg", "numpy", *packages)},
         },
+        appearance=ranges(appearance(stack, indices).values()),
     )
 
 

@@ -22,12 +22,14 @@ from roifile import ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 from skimage.draw import line
 
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.files import DAMAGE_ERRORS, PathLike, existing_file, log_records
+from fiji_poreseg.files import DAMAGE_ERRORS, PathLike, existing_file, log_records, replacing
 from fiji_poreseg.stack import DEFAULT_CLASSES, as_labels, make_labels, to_dataarray
 
 Points = npt.NDArray[np.float64]
 """Corners or points in pixels, shape (n, 2), x before y."""
 
+LOOK = "look at "
+"""How the names of regions begin that `suggest` gives: they are no labels."""
 ROI_SUFFIXES = (".roi", ".zip")
 _MOST_ENTRIES = 100_000
 _MOST_BYTES = 64 * 2**20
@@ -84,6 +86,34 @@ def read_rois(path: PathLike, *, parameter: str = "labels") -> list[ImagejRoi]:
     return rois
 
 
+def write_rois(path: PathLike, rois: Iterable[ImagejRoi], *, parameter: str = "output") -> None:
+    """Write ROIs to a ``.zip`` for ImageJ's ROI Manager, replacing an existing one only whole."""
+    with (
+        replacing(path, parameter) as part,
+        zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for number, roi in enumerate(rois, 1):
+            archive.writestr(f"{number:05d}.roi", roi.tobytes())
+
+
+def rectangle(index: int, x: int, y: int, width: int, height: int, name: str) -> ImagejRoi:
+    """A rectangle, corner and sides in pixels, in slice `index`."""
+    return ImagejRoi(
+        roitype=ROI_TYPE.RECT,
+        top=y,
+        left=x,
+        bottom=y + height,
+        right=x + width,
+        position=index + 1,
+        name=name,
+    )
+
+
+def without_looks(rois: Iterable[ImagejRoi]) -> list[ImagejRoi]:
+    """ROIs but for the regions to look at that `suggest` gave."""
+    return [roi for roi in rois if not roi.name.startswith(LOOK)]
+
+
 def rois_to_labels(
     rois: Iterable[ImagejRoi],
     stack: xr.DataArray,
@@ -96,7 +126,8 @@ def rois_to_labels(
     The label is the ROI's group, else the class whose name the ROI has (ImageJ's ``-1``,
     ``-2`` after it do not matter). The slice is the ROI's position, counted from 1; in a
     hyperstack its position along z, or along t where the slices were taken for time points.
-    Later ROIs cover earlier ones. Parts outside the image are left out.
+    Later ROIs cover earlier ones. Parts outside the image, and the regions to look at that
+    `suggest` gave, are left out.
 
     Parameters
     ----------
@@ -123,7 +154,7 @@ def rois_to_labels(
     """
     slices, height, width = (stack.sizes[axis] for axis in ("z", "y", "x"))
     values = np.zeros((slices, height, width), np.uint8)
-    for where in _places(rois, parameter):
+    for where in _places(without_looks(rois), parameter):
         label = _label(where, classes)
         for index, patch in _patches(where, stack):
             values[index][patch.rows, patch.columns][patch.covered] = label

@@ -8,21 +8,21 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy.ndimage import gaussian_filter, gaussian_filter1d, median_filter
+from scipy.ndimage import gaussian_filter1d, median_filter
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 
+from fiji_poreseg.appearance import grains, middle
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.progress import track
 from fiji_poreseg.slices import SliceReader
 from fiji_poreseg.stack import check_indices
 
 STRATEGIES = ("initial", "distributed", "diverse")
-# Of a stack of more slices, as many are looked at, and of each at most such a square, in voxels.
-_LOOKED_AT, _LARGEST_SIDE = 200, 512
+# Of a stack of more slices, as many are looked at.
+_LOOKED_AT = 200
 _PERCENTILES = (10, 25, 50, 75, 90)
-_GRAINS_VOX = (1.0, 2.0, 4.0, 8.0, 16.0)
 # How much of the way from one slice to the next is their distance; the rest is how they differ.
 _DEPTH_SHARE = 0.5
 
@@ -102,7 +102,7 @@ def unrolled(stack: xr.DataArray) -> npt.NDArray[np.float64]:
     slices = stack.sizes["z"]
     depth = np.linspace(0, 1, slices)
     spread = np.unique(np.linspace(0, slices - 1, min(slices, _LOOKED_AT)).astype(int))
-    reader = SliceReader(stack.isel(_middle(stack)), remember=2)
+    reader = SliceReader(stack.isel(middle(stack)), remember=2)
     found = {z: _described(reader, z) for z in track(spread, "Looking at slices")}
     looked_at = [z for z, numbers in found.items() if numbers is not None]
     if len(looked_at) < 4:
@@ -119,27 +119,16 @@ def unrolled(stack: xr.DataArray) -> npt.NDArray[np.float64]:
     return np.asarray(_DEPTH_SHARE * depth + (1 - _DEPTH_SHARE) * change)
 
 
-def _middle(stack: xr.DataArray) -> dict[str, slice]:
-    """The middle of large slices: enough to tell how one differs from the next."""
-    return {
-        axis: slice(
-            (stack.sizes[axis] - _LARGEST_SIDE) // 2, (stack.sizes[axis] + _LARGEST_SIDE) // 2
-        )
-        for axis in ("y", "x")
-        if stack.sizes[axis] > _LARGEST_SIDE
-    }
-
-
 def _described(reader: SliceReader, index: int) -> npt.NDArray[np.float64] | None:
     """A slice in a few numbers; None where it holds no data."""
     values, valid = reader[index]
     plane = values[0]
     if not valid.any():
         return None
-    blurred = [gaussian_filter(plane, sigma) for sigma in _GRAINS_VOX]
+    blurred = grains(plane)
     steepness = np.hypot(*np.gradient(blurred[0])) if min(plane.shape) > 1 else np.zeros((1, 1))
-    grains = [np.std((fine - coarse)[valid]) for fine, coarse in pairwise(blurred)]
-    return np.array([*np.percentile(plane[valid], _PERCENTILES), np.mean(steepness), *grains])
+    sizes = [np.std((fine - coarse)[valid]) for fine, coarse in pairwise(blurred)]
+    return np.array([*np.percentile(plane[valid], _PERCENTILES), np.mean(steepness), *sizes])
 
 
 def chosen(
@@ -171,6 +160,12 @@ def chosen(
     return select(stack, strategy, count)
 
 
+def holding(labels: xr.DataArray) -> list[int]:
+    """The slices that hold labels."""
+    found: list[int] = np.flatnonzero(labels.any(dim=("y", "x")).to_numpy()).tolist()
+    return found
+
+
 def labelled(labels: xr.DataArray, indices: tuple[int, ...] | None) -> tuple[int, ...]:
     """Slices to train on: those named, each of which must hold labels, or all that do.
 
@@ -186,7 +181,7 @@ def labelled(labels: xr.DataArray, indices: tuple[int, ...] | None) -> tuple[int
     ParameterError
         If a named slice holds no label, or none is named although the labels are a mask.
     """
-    holding = np.flatnonzero(labels.any(dim=("y", "x")).to_numpy()).tolist()
+    labelled_ones = holding(labels)
     if indices is None:
         if labels.attrs["dense"]:
             raise ParameterError(
@@ -195,14 +190,14 @@ def labelled(labels: xr.DataArray, indices: tuple[int, ...] | None) -> tuple[int
                 "left out",
                 "A mask labels every pixel: name the slices where that is meant, as indices=0,30.",
             )
-        return tuple(holding)
+        return tuple(labelled_ones)
     named = check_indices(indices, labels)
-    empty = sorted(set(named) - set(holding))
+    empty = sorted(set(named) - set(labelled_ones))
     if empty:
         raise ParameterError(
             "indices",
             "must name slices that hold labels",
             ",".join(map(str, empty)),
-            f"Labels are in slices {','.join(map(str, holding[:20]))}.",
+            f"Labels are in slices {','.join(map(str, labelled_ones[:20]))}.",
         )
     return named

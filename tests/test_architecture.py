@@ -13,9 +13,10 @@ RANKS = [
     {"stack"},
     {"filter_loops", "partition"},
     {"files", "blocks", "slices", "phantoms", "filters"},
+    {"appearance"},
     {"model", "features", "rois", "trees", "journal"},
     {"forest", "resunet", "segmentation", "selection", "correction", "evaluation", "measurement"}
-    | {"figures"},
+    | {"figures", "suggestion"},
     {"studies"},
     {"commands"},
     {"bridge"},

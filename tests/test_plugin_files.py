@@ -162,6 +162,20 @@ def test_titles_overlays_models_and_tables_are_as_in_process(run, small, tmp_pat
         print("current=" + getTitle() + " " + bitDepth() + " " + nSlices);
         getVoxelSize(w, h, d, unit);
         print("size=" + d + " " + unit);
+        asked = "image=[" + name + ".tif] side=12 regions=2 ";
+        run("PoreSeg Suggest", asked + "count=2 indices=1,6,11");
+        selectImage(name + ".tif");
+        makeOval(1, 2, 3, 4);
+        run("PoreSeg Suggest", asked + "count=1 indices=6,11");
+        selectImage(name + ".tif");
+        getSelectionBounds(x, y, w, h);
+        print("selected=" + x + " " + y + " " + w + " " + h + " " + selectionType());
+        Overlay.activateSelection(Overlay.size - 1);
+        getSelectionBounds(x, y, w, h);
+        said = "" + Overlay.size + " " + w + " " + (getSliceNumber() == getResult("slice", 0));
+        print("boxes=" + said + " " + startsWith(Roi.getName, "look at 1, "));
+        run("Select None");
+        selectImage(name + "-segmentation");
         rename("seg");
         run("PoreSeg Measure", "");
         print("rows=" + nResults + " " + getResult("index", 11) + " " + getTitle());
@@ -176,6 +190,9 @@ def test_titles_overlays_models_and_tables_are_as_in_process(run, small, tmp_pat
     assert sorted(said["titles"].split(";")) == sorted(["a b 孔.tif", "the other", *parts, *older])
     assert said["current"] == "a b 孔-segmentation 8 12"
     assert said["size"] == "10 nm"
+    # Two labels of the user's, and the two regions of the second call only.
+    assert said["boxes"] == "4 12 1 1"
+    assert said["selected"] == "1 2 3 4 1"
     assert said["rows"] == "12 11 seg"
     assert fp.read(folder / "seg.tif").shape == (12, 48, 48)
 

@@ -12,7 +12,8 @@ from fiji_poreseg.bridge.images import to_imageplus
 from fiji_poreseg.bridge.inputs import open_images
 from fiji_poreseg.bridge.jvm import jclass
 from fiji_poreseg.commands.inputs import result_title
-from fiji_poreseg.commands.spec import Presentation
+from fiji_poreseg.commands.spec import Box, Presentation
+from fiji_poreseg.rois import LOOK
 
 
 def show(presentation: Presentation, source: str | None) -> None:
@@ -21,6 +22,8 @@ def show(presentation: Presentation, source: str | None) -> None:
         jclass("ij.IJ").log(line)
     if presentation.rows:
         _fill_results(presentation.rows)
+    if presentation.boxes and source is not None:
+        _draw(presentation.boxes, source)
     for suffix, image in presentation.images.items():
         _show_image(image, suffix, source)
 
@@ -34,6 +37,27 @@ def _show_image(image: object, suffix: str, source: str | None) -> None:
         if str(older.getTitle()) == title:
             older.setTitle(jclass("ij.WindowManager").getUniqueName(title))
     to_imageplus(image.rename(title)).show()
+
+
+def _draw(boxes: Sequence[Box], title: str) -> None:
+    """Put regions to look at into an image's overlay, in the place of earlier ones."""
+    image = next((i for i in reversed(open_images()) if str(i.getTitle()) == title), None)
+    if image is None:  # it was given as a file
+        return
+    overlay = image.getOverlay() or jclass("ij.gui.Overlay")()
+    for number in reversed(range(overlay.size())):
+        if str(overlay.get(number).getName()).startswith(LOOK):
+            overlay.remove(number)
+    for box in boxes:
+        roi = jclass("ij.gui.Roi")(box.x, box.y, box.width, box.height)
+        roi.setName(box.name)
+        roi.setStrokeColor(jclass("java.awt.Color").YELLOW)
+        if image.isHyperStack():
+            roi.setPosition(0, box.index + 1, 0)
+        else:
+            roi.setPosition(box.index + 1)
+        overlay.add(roi)
+    image.setOverlay(overlay)
 
 
 def _fill_results(rows: Sequence[Mapping[str, object]]) -> None:

@@ -7,7 +7,7 @@ numpy or dask array, a path, an ImagePlus or an ImgLib2 image.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -22,6 +22,7 @@ from fiji_poreseg import (
     segmentation,
     selection,
     studies,
+    suggestion,
 )
 from fiji_poreseg import model as models
 from fiji_poreseg.commands import checks, presentation
@@ -41,10 +42,11 @@ from fiji_poreseg.resunet import (
     PRETRAINED,
     ResUNetModel,
 )
-from fiji_poreseg.rois import labels_from, region_from
+from fiji_poreseg.rois import labels_from, rectangle, region_from, write_rois
 from fiji_poreseg.segmentation import Segmentation
 from fiji_poreseg.stack import DEFAULT_CLASSES, as_stack, check_indices, to_dataarray
 from fiji_poreseg.studies import Study
+from fiji_poreseg.suggestion import Suggestion
 
 StackLike: TypeAlias = Any
 LabelsLike: TypeAlias = Any
@@ -73,6 +75,14 @@ ModelFile = Annotated[
         metavar="FILE",
         suffix=models.SUFFIX,
         required_on_command_line=True,
+    ),
+]
+AnyModel = Annotated[
+    ModelLike,
+    Param(
+        "a trained model: its .poreseg file, or pretrained, which needs no labels",
+        role=Role.MODEL,
+        metavar="FILE|pretrained",
     ),
 ]
 SeenContext = Annotated[
@@ -488,14 +498,7 @@ def train_resunet(
 def segment(
     image: Image,
     *,
-    model: Annotated[
-        ModelLike,
-        Param(
-            "a trained model: its .poreseg file, or pretrained, which needs no labels",
-            role=Role.MODEL,
-            metavar="FILE|pretrained",
-        ),
-    ],
+    model: AnyModel,
     output: Annotated[
         Path | None,
         Param(
@@ -788,6 +791,109 @@ def evaluate(
     if json is not None:
         checks.write_json(json, scored.as_json())
     return scored
+
+
+@CATALOG.command("PoreSeg Suggest", present=presentation.suggestion)
+def suggest(
+    image: Image,
+    *,
+    model: AnyModel,
+    labels: Annotated[
+        LabelsLike,
+        Param(
+            "labels that there are already: an image or ROIs",
+            role=Role.LABELS,
+            metavar="LABELS",
+        ),
+    ] = None,
+    count: Annotated[int, Param("how many slices to suggest", ge=1)] = 10,
+    regions: Annotated[int, Param("how many regions of each slice to name", ge=0, le=1000)] = 3,
+    side: Annotated[int, Param("length of a region's sides", unit="voxels", ge=4)] = 32,
+    indices: Annotated[
+        tuple[int, ...] | None,
+        Param(
+            "slices to choose from, counted from 0; by default 100, evenly spaced",
+            ge=0,
+            metavar="I,J,…",
+        ),
+    ] = None,
+    json: Json = None,
+    rois: Annotated[
+        Path | None,
+        Param(
+            "zip to write the regions to, for ImageJ's ROI Manager",
+            role=Role.OUTPUT,
+            metavar="FILE",
+            suffix=".zip",
+        ),
+    ] = None,
+    voxel_size_nm: VoxelSize = None,
+    nodata: NoData = None,
+) -> Suggestion:
+    """Say which slices to label or to check next, and where to look in them.
+
+    Ranks slices by the share of their pixels that the model expects to have wrong: by the margin
+    of its answer, by whether it answers otherwise in the mirrored slice (a ResUNet), and by solid
+    that may be a pore-back; a slice near a labelled one counts less, down to a quarter. Sounds an
+    alarm for slices that look unlike those that the model was trained on.
+
+    Parameters
+    ----------
+    image
+        Stack, dims ``("z", "y", "x")`` or ``("c", "z", "y", "x")``.
+    model
+        A `.poreseg` file, what `train_forest` or `train_resunet` answered with, or
+        ``"pretrained"``.
+    labels
+        Labels that there are already; slices that hold some count as labelled. By default those
+        that the model was trained on. In a macro, those of the image's overlay.
+    count, regions, side
+        How many slices, how many squares of each, and the length of their sides in voxels.
+    indices
+        Slices to choose from; by default 100, evenly spaced, or all of a shorter stack.
+    json
+        File for ``{"slices": [{"index", "score", "why", …}], "alarms": […]}``, best first.
+    rois
+        Zip of the regions; `labels` takes no notice of such ROIs.
+    voxel_size_nm
+        Voxel size in nm (z, y, x) that overrides the image's own.
+    nodata
+        Grey value of pixels without data; left out.
+
+    Returns
+    -------
+    Suggestion
+        `slices`, the first one first, each with `score`, `why` and `regions`; and `alarms`.
+
+    Raises
+    ------
+    ParameterError
+        If the model cannot be read or does not fit the stack, or no slice holds data.
+    """
+    checks.check_file(".json", json=json)
+    checks.check_file(".zip", rois=rois)
+    loaded = load(model)
+    stack = as_stack(image, voxel_size_nm=voxel_size_nm, nodata=nodata)
+    if labels is None:
+        known = loaded.card.training_indices if models.was_trained_on(loaded.card, stack) else ()
+    else:
+        given = labels_from(labels, stack, classes=loaded.card.classes, allow_mask=False)
+        known = tuple(selection.holding(given))
+    made = suggestion.suggest(
+        loaded,
+        stack,
+        known,
+        count,
+        indices=None if indices is None else check_indices(indices, stack),
+        regions=regions,
+        side=side,
+    )
+    if json is not None:
+        checks.write_json(json, made.as_json())
+    if rois is not None:
+        boxes = [rectangle(*astuple(box)) for box in presentation.boxes(made)]
+        write_rois(rois, boxes, parameter="rois")
+    return made
 
 
 @CATALOG.command("PoreSeg Measure", present=presentation.measurement)

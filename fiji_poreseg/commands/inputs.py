@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from fiji_poreseg.commands.spec import Command, Parameter, Role
 from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.rois import without_looks
 
 _NAMED = (Role.IMAGE, Role.LABELS, Role.MODEL)
 
@@ -93,7 +94,7 @@ def result_title(suffix: str, source: str | None) -> str:
 
 
 def _add_overlay(raw: dict[str, object], parameter: Parameter, image: OpenImage | None) -> None:
-    selections = [] if image is None else list(image.overlay())
+    selections = [] if image is None else without_looks(image.overlay())
     if selections:
         raw[parameter.name] = selections
     elif parameter.required:

@@ -113,9 +113,37 @@ function showAnswer() {
 		} else if (answer[i] == "image") {
 			showImage(folder + "/" + answer[i + 1], "" + decode(answer[i + 2]), "" + decode(answer[i + 3]));
 			i += 4;
+		} else if (answer[i] == "box") {
+			box = split("" + decode(answer[i + 3]), ",");
+			addBox(answer[i + 1], answer[i + 2], box, "" + decode(answer[i + 4]));
+			i += 5;
 		}
 	}
 	if (hasRows) updateResults();
+}
+
+// A region to look at: the first one of an answer takes the place of those of an earlier answer.
+function addBox(image, number, box, name) {
+	selectImage(parseInt(image));
+	shown = getSliceNumber();
+	selected = selectionType() >= 0;
+	if (selected) Roi.copy;
+	if (parseInt(number) == 0) {
+		for (k = Overlay.size - 1; k >= 0; k--) {
+			Overlay.activateSelection(k);
+			if (startsWith(Roi.getName, "@LOOK@")) Overlay.removeSelection(k);
+		}
+	}
+	makeRectangle(parseInt(box[1]), parseInt(box[2]), parseInt(box[3]), parseInt(box[4]));
+	Roi.setName(name);
+	Roi.setStrokeColor("yellow");
+	Stack.getDimensions(width, height, channels, slices, frames);
+	if (Stack.isHyperstack) Roi.setPosition(0, parseInt(box[0]) + 1, 0);
+	else Roi.setPosition(parseInt(box[0]) + 1);
+	Overlay.addSelection;
+	run("Select None");
+	setSlice(shown);
+	if (selected) Roi.paste;
 }
 
 // The newest result has the plain title, so that a macro can count on it.

@@ -15,6 +15,7 @@ from typing import Any
 
 from fiji_poreseg import __version__
 from fiji_poreseg.commands.spec import Command, Parameter, Role, show
+from fiji_poreseg.rois import LOOK
 
 _MARK = re.compile(r"// fiji-poreseg \S+, sha256 ([0-9a-f]{64})\n")
 _OPEN = {
@@ -54,6 +55,7 @@ def plugin_text(command: Command[..., Any], python: str) -> str:
         "@PROGRAM@": python,
         "@TITLE@": macro_string(command.title),
         "@PYTHON@": macro_string(python),
+        "@LOOK@": LOOK,
         "@DIALOG@": "".join(f"\t{line}\n" for line in _dialog(command)),
     }.items():
         body = body.replace(name, value)

@@ -7,16 +7,18 @@ from dataclasses import asdict, replace
 
 import xarray as xr
 
-from fiji_poreseg.commands.spec import Presentation
+from fiji_poreseg.commands.spec import Box, Presentation
 from fiji_poreseg.correction import Correction
 from fiji_poreseg.evaluation import Evaluation
 from fiji_poreseg.forest import ForestModel
 from fiji_poreseg.measurement import Measurement
 from fiji_poreseg.model import Model
 from fiji_poreseg.phantoms import Phantom
+from fiji_poreseg.rois import LOOK
 from fiji_poreseg.segmentation import Segmentation
 from fiji_poreseg.stack import PORE
 from fiji_poreseg.studies import Study
+from fiji_poreseg.suggestion import Suggestion
 
 _SCORES = ("accuracy", "loss", "majority_accuracy", "dice_solid", "iou_solid")
 
@@ -107,6 +109,37 @@ def measurement(made: Measurement) -> Presentation:
         rows=[asdict(entry) for entry in made.slices],
         lines=[f"Porosity of the whole: {made.porosity:.4f}"],
     )
+
+
+def suggestion(made: Suggestion) -> Presentation:
+    """A row for each slice to look at, its regions in the overlay, and the alarms."""
+    rows = [
+        {"index": one.index, "slice": one.index + 1, "score": one.score, "why": one.why}
+        for one in made.slices
+    ]
+    return Presentation(rows=rows, lines=_alarms(made), boxes=boxes(made))
+
+
+def boxes(made: Suggestion) -> list[Box]:
+    """The regions to look at, in the order of the slices."""
+    return [
+        Box(one.index, r.x, r.y, r.width, r.height, f"{LOOK}{rank}, {r.doubt:.0%} may be wrong")
+        for rank, one in enumerate(made.slices, 1)
+        for r in one.regions
+    ]
+
+
+def _alarms(made: Suggestion) -> list[str]:
+    """A line for each thing that lies outside of the model's training, and in which slices."""
+    slices: dict[str, list[int]] = {}
+    for index, found in made.alarms.items():
+        for one in found:
+            slices.setdefault(str(one), []).append(index)
+    looked_at = len(made.looked_at)
+    return [
+        f"Alarm: {len(indices)} of {looked_at} slices are {what}: {listed(indices[:20])}"
+        for what, indices in slices.items()
+    ]
 
 
 def study(made: Study) -> Presentation:

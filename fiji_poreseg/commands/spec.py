@@ -180,6 +180,28 @@ def show(value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in a slice that a user is to look at.
+
+    Parameters
+    ----------
+    index
+        0-based slice.
+    x, y, width, height
+        Its upper left corner and its sides, in pixels.
+    name
+        What is said about it.
+    """
+
+    index: int
+    x: int
+    y: int
+    width: int
+    height: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Presentation:
     """What a surface shows of a result.
 
@@ -194,12 +216,15 @@ class Presentation:
         Plain lines for the command line and ImageJ's log.
     numbers
         What a shell script wants to read, printed alone on standard output.
+    boxes
+        What to add to the overlay of the image that the command was given, if it is open.
     """
 
     images: Mapping[str, object] = field(default_factory=dict)
     rows: Sequence[Mapping[str, object]] = ()
     lines: Sequence[str] = ()
     numbers: str = ""
+    boxes: Sequence[Box] = ()
 
 
 class Command(Generic[P, R]):

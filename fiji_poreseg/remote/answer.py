@@ -159,7 +159,12 @@ def _run(request: Request, folder: Folder) -> Iterator[tuple[str, ...]]:
         kept = request.model or folder.path.with_suffix(".poreseg")
         result.save(kept)
         yield "model", str(kept)
-    yield from _entries(command.present(result), title, folder)
+    presentation = command.present(result)
+    yield from _entries(presentation, title, folder)
+    shown = [image.id for image in images if image.title == title]
+    for number, box in enumerate(presentation.boxes if shown else ()):
+        place = f"{box.index},{box.x},{box.y},{box.width},{box.height}"
+        yield "box", shown[-1], str(number), place, box.name
 
 
 def _command(title: str) -> Command[..., Any]:

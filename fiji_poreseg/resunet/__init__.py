@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,7 @@ class ResUNetModel(model.Model):
     history: tuple[Mapping[str, float], ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     in_slices: bool = False
+    depends_on_direction: ClassVar[bool] = True
 
     def context_on(self, stack: xr.DataArray) -> Context:
         """Which neighbours it sees in a stack."""

@@ -336,6 +336,8 @@ def record_every_command(folder):
         Probability=f"{folder}/probability.tif",
         Uncertainty=f"{folder}/uncertainty.tif",
     )
+    run("PoreSeg Suggest", Image="my stack.tif", Count=2, Json=f"{folder}/next.json")
+    activate("my stack-segmentation")
     run("PoreSeg Correct", Corrections="phantom-truth", Output=f"{folder}/corrected.tif")
     run("PoreSeg Measure", Json=f"{folder}/porosity.json")
     activate("my stack-segmentation")
