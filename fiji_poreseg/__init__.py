@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         suggest,
         train_forest,
         train_resunet,
+        undo_correction,
     )
     from fiji_poreseg.errors import (
         Canceled,
@@ -67,6 +68,7 @@ __all__ = [
     "to_xarray",
     "train_forest",
     "train_resunet",
+    "undo_correction",
     "write",
 ]
 
@@ -84,6 +86,7 @@ _HOMES = {
         "suggest",
         "train_forest",
         "train_resunet",
+        "undo_correction",
     ),
     "errors": ("Canceled", "EngineError", "MacroError", "ParameterError", "PoreSegWarning"),
     "files": ("read", "write"),

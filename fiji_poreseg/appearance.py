@@ -17,16 +17,18 @@ from fiji_poreseg.stack import spacing_nm
 GRAINS_VOX = (1.0, 2.0, 4.0, 8.0, 16.0)
 # Of each slice at most such a square in its middle is looked at, in voxels.
 LARGEST_SIDE = 512
-# How far beyond what was trained on a number may lie: brightness in units of the contrast, the
-# others as a factor. docs/suggest.md says what models make of slices at these limits.
+# How far beyond what was trained on one number alone may lie: brightness in units of the contrast,
+# the others as a factor. It is about as far as slices of one stack lie apart.
 _MARGINS: Mapping[str, float] = {
-    "brightness": 0.2,
-    "contrast": 1.12,
-    "noise": 1.12,
-    "sharpness": 1.1,
-    "bright share": 1.25,
-    "feature size": 1.18,
+    "brightness": 0.15,
+    "contrast": 1.1,
+    "noise": 1.1,
+    "sharpness": 1.08,
+    "bright share": 1.2,
+    "feature size": 1.15,
 }
+# Of what lies beyond, that is named which lies at least as far, as a share of the farthest.
+_WORTH_NAMING = 0.5
 _LOWER = {"brightness": "darker", "contrast": "flatter", "noise": "smoother"}
 _LOWER |= {"sharpness": "blurrier", "bright share": "emptier", "feature size": "finer"}
 _HIGHER = {"brightness": "brighter", "contrast": "of more contrast", "noise": "noisier"}
@@ -144,17 +146,23 @@ def outside(described: Mapping[str, float], trained_on: Ranges) -> tuple[Outside
     Returns
     -------
     tuple of Outside
-        The farthest first, in units of what is allowed.
+        The farthest first. Each number is taken in units of how far it alone may lie beyond; they
+        are outside where the square root of the sum of their squares is more than 1.
     """
-    found = []
+    beyond = {}
     for what, (lowest, highest) in trained_on.items():
         value, margin = described[what], _MARGINS[what]
         if what == "brightness":
             contrast = trained_on["contrast"][1] or 1.0
-            beyond = max(lowest - value, value - highest) / contrast / margin
+            beyond[what] = max(lowest - value, value - highest, 0.0) / contrast / margin
         else:
-            ratio = max(lowest / value, value / highest) if value > 0 else np.inf
-            beyond = np.log(max(ratio, 1e-9)) / np.log(margin)
-        if beyond > 1:
-            found.append((beyond, Outside(what, value, lowest, highest)))
-    return tuple(one for _, one in sorted(found, key=lambda pair: -pair[0]))
+            ratio = max(lowest / value, value / highest, 1.0) if min(value, highest) > 0 else 1e9
+            beyond[what] = float(np.log(ratio) / np.log(margin))
+    if np.linalg.norm(list(beyond.values())) <= 1:
+        return ()
+    most = max(beyond.values())
+    return tuple(
+        Outside(what, described[what], *trained_on[what])
+        for what in sorted(beyond, key=lambda what: -beyond[what])
+        if beyond[what] >= _WORTH_NAMING * most
+    )

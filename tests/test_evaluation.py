@@ -150,21 +150,6 @@ def test_slices_without_a_segmentation_are_named():
         fp.evaluate(stack_of(found), stack_of(TRUE), indices=[1])
 
 
-def test_correcting_changes_what_was_painted_and_counts_it(tmp_path):
-    painted = np.zeros_like(TRUE)
-    painted[2, :4] = 2
-    painted[3, 0, 0] = 1
-    segmentation = stack_of(TRUE)
-    made = fp.correct(segmentation, stack_of(painted), json=tmp_path / "c.json")
-    np.testing.assert_array_equal(made.segmentation, np.where(painted > 0, painted, TRUE))
-    np.testing.assert_array_equal(segmentation, TRUE)
-    written = json.loads((tmp_path / "c.json").read_text())
-    assert [entry["index"] for entry in written["slices"]] == [2, 3]
-    assert written["slices"][0]["pore_to_solid"] == (TRUE[2, :4] == 1).sum()
-    assert written["slices"][1]["solid_to_pore"] == int(TRUE[3, 0, 0] == 2)
-    assert written["total"]["pore_to_solid"] == (TRUE[2, :4] == 1).sum()
-
-
 def test_porosity_leaves_out_what_holds_no_data(tmp_path):
     found = TRUE.copy()
     found[0] = 0

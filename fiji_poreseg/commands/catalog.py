@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeAlias
 import fiji_poreseg.forest
 import fiji_poreseg.resunet
 from fiji_poreseg import (
+    audit,
     correction,
     evaluation,
     files,
@@ -637,12 +638,20 @@ def correct(
     corrections: Annotated[
         LabelsLike,
         Param(
-            "what to change: an image (0 leave, 1 pore, 2 solid, …) or ROIs",
+            "what to change: an image (0 leave, 1 pore, 2 solid, …), an edited copy, or ROIs",
             role=Role.LABELS,
             metavar="CORRECTIONS",
         ),
     ],
     *,
+    checked: Annotated[
+        tuple[int, ...],
+        Param(
+            "slices that were looked at whole, counted from 0: all else in them is right",
+            ge=0,
+            metavar="I,J,…",
+        ),
+    ] = (),
     output: Annotated[
         Path | None,
         Param(
@@ -653,24 +662,54 @@ def correct(
             required_on_command_line=True,
         ),
     ] = None,
+    hand: Annotated[
+        Path | None,
+        Param(
+            "TIFF to write the pixels to that are made or checked by hand: labels",
+            role=Role.OUTPUT,
+            metavar="FILE",
+            suffix=".tif",
+        ),
+    ] = None,
+    history: Annotated[
+        Path | None,
+        Param(
+            "file that keeps all corrections, .npz; gone on with where it is there",
+            role=Role.OUTPUT,
+            metavar="FILE",
+            suffix=audit.SUFFIX,
+        ),
+    ] = None,
     json: Json = None,
     classes: ImageClasses = None,
     mask_foreground: MaskForeground = "solid",
 ) -> Correction:
-    """Merge hand corrections into a segmentation and count what they changed.
+    """Merge hand corrections into a segmentation and keep count of them.
 
     Parameters
     ----------
     image
         Segmentation, uint8, dims ``("z", "y", "x")``.
     corrections
-        Label image of its shape, 0 where it is to stay, or ROIs. A mask is refused: it does
-        not say what to leave alone.
+        Label image of its shape, 0 where it is to stay, or ROIs: all that is painted is made by
+        hand, also where it confirms. Or an edited copy of the segmentation, which has a class
+        everywhere: what differs is made by hand. A mask is refused: it does not say what to leave
+        alone.
+    checked
+        Slices that were looked at whole: what was left in them is right, and counts as made by
+        hand, too.
     output
         TIFF to write; the segmentation itself is not changed.
+    hand
+        TIFF for the pixels that are made or checked by hand, as labels; 0 elsewhere.
+    history
+        File for all corrections, round after round. Where it exists, the segmentation has to be
+        as the last of them left it; where two disagree about a pixel, the later wins, and
+        ``overruled`` counts it. `undo_correction` takes the last one back.
     json
-        File for ``{"slices": [{"index", "pore_to_solid", "solid_to_pore"}], "total"}``, in
-        pixels.
+        File for ``{"slices": [{"index", "pore_to_solid", "solid_to_pore", "hand_made",
+        "overruled", "state"}], "total", "unseen"}``, in pixels; a slice is ``"checked"``,
+        ``"touched"``, or one of those that nobody has looked at, ``unseen``.
     classes
         Names of the classes 1, 2, and so on; by default those that the segmentation carries,
         else pore and solid.
@@ -680,15 +719,16 @@ def correct(
     Returns
     -------
     Correction
-        `segmentation`, `changes` per slice and their `total`.
+        `segmentation`, `hand`, `changes` per slice and their `total`, `states` and `history`.
 
     Raises
     ------
     ParameterError
-        If the shapes differ, or a mask is given.
+        If the shapes differ, a mask is given, or the history is of another segmentation.
     """
-    checks.check_images(output=output)
+    checks.check_images(output=output, hand=hand)
     checks.check_file(".json", json=json)
+    checks.check_file(audit.SUFFIX, history=history)
     found = checks.as_segmentation(image, classes, mask_foreground)
     given = labels_from(
         corrections,
@@ -697,13 +737,99 @@ def correct(
         parameter="corrections",
         allow_mask=False,
     )
-    merged = correction.merge(found, given)
-    if output is not None:
-        files.write(output, merged.segmentation)
-    if json is not None:
-        slices = [asdict(change) for change in merged.changes]
-        checks.write_json(json, {"slices": slices, "total": merged.total})
+    earlier = audit.read(history).on(found) if history and history.exists() else None
+    merged = correction.merge(
+        found,
+        given,
+        history=earlier,
+        checked=check_indices(checked, found) if checked else (),
+        source=checks.called(corrections),
+    )
+    with audit.appending(history, merged.history):
+        if output is not None:
+            files.write(output, merged.segmentation)
+    _write_correction(merged, hand, json)
     return merged
+
+
+@CATALOG.command("PoreSeg Undo Correction", present=presentation.undone)
+def undo_correction(
+    image: Annotated[
+        StackLike, Param("the corrected segmentation", role=Role.IMAGE, metavar="SEG2")
+    ],
+    *,
+    history: Annotated[
+        Path,
+        Param(
+            "file that keeps all corrections, as correct wrote it",
+            role=Role.OUTPUT,
+            metavar="FILE",
+            suffix=audit.SUFFIX,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        Param(
+            "TIFF to write the segmentation before the last correction to",
+            role=Role.OUTPUT,
+            metavar="SEG",
+            suffix=".tif",
+            required_on_command_line=True,
+        ),
+    ] = None,
+    json: Json = None,
+    classes: ImageClasses = None,
+    mask_foreground: MaskForeground = "solid",
+) -> Correction:
+    """Take the last hand correction of a segmentation back, and out of its history.
+
+    Parameters
+    ----------
+    image
+        Segmentation as the last correction left it, uint8, dims ``("z", "y", "x")``.
+    history
+        What `correct` keeps there; called again and again, this goes back to the segmentation
+        before the first correction.
+    output
+        TIFF to write; the image itself is not changed.
+    json
+        File for what was taken back, as `correct` writes it.
+    classes
+        Names of the classes 1, 2, and so on; by default those that the segmentation carries,
+        else pore and solid.
+    mask_foreground
+        What 255 stands for where the segmentation is a mask.
+
+    Returns
+    -------
+    Correction
+        `segmentation` is the one before, bit for bit.
+
+    Raises
+    ------
+    ParameterError
+        If there is nothing to take back, or the history is of another segmentation.
+    """
+    checks.check_images(output=output)
+    checks.check_file(".json", json=json)
+    checks.check_file(audit.SUFFIX, history=history)
+    found = checks.as_segmentation(image, classes, mask_foreground)
+    kept = audit.read(history).on(found)
+    before = correction.undo(found, kept)
+    with audit.undoing(history, kept):
+        if output is not None:
+            files.write(output, before.segmentation)
+    _write_correction(before, None, json)
+    return before
+
+
+def _write_correction(made: Correction, hand: Path | None, json: Path | None) -> None:
+    if hand is not None:
+        files.write(hand, made.hand, parameter="hand")
+    if json is not None:
+        slices = [asdict(one) | {"state": made.states[one.index]} for one in made.changes]
+        unseen = [index for index, state in enumerate(made.states) if state == audit.UNSEEN]
+        checks.write_json(json, {"slices": slices, "total": made.total, "unseen": unseen})
 
 
 @CATALOG.command("PoreSeg Evaluate", present=presentation.evaluation)

@@ -31,6 +31,13 @@ def as_segmentation(
     return labels.assign_attrs(found.attrs | {"classes": tuple(named)}).rename(found.name)
 
 
+def called(image: object) -> str:
+    """What a user calls an image that was given: its file, its title, or nothing."""
+    if isinstance(image, str | Path):
+        return str(image)
+    return str(getattr(image, "name", None) or "")
+
+
 def as_probability(image: object, segmentation: xr.DataArray) -> xr.DataArray | None:
     """The probability that belongs to a segmentation: P(solid), or one image per class."""
     if image is None:

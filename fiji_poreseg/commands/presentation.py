@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 import xarray as xr
 
+from fiji_poreseg.audit import UNSEEN
 from fiji_poreseg.commands.spec import Box, Presentation
 from fiji_poreseg.correction import Correction
 from fiji_poreseg.evaluation import Evaluation
@@ -76,13 +77,23 @@ def segmentation(made: Segmentation) -> Presentation:
 
 def correction(made: Correction) -> Presentation:
     """The corrected segmentation, and a row for each slice that was corrected."""
+    return _corrected(made, "corrected", "Corrected")
+
+
+def undone(made: Correction) -> Presentation:
+    """The segmentation before the last correction, and a row for each slice that it changed."""
+    return _corrected(made, "undone", "Taken back in")
+
+
+def _corrected(made: Correction, suffix: str, done: str) -> Presentation:
     total = made.total
     return Presentation(
-        images={"corrected": made.segmentation},
+        images={suffix: made.segmentation},
         rows=[asdict(change) for change in made.changes],
         lines=[
-            f"Corrected {len(made.changes)} slices: {total['pore_to_solid']} pixels from pore to "
-            f"solid, {total['solid_to_pore']} from solid to pore"
+            f"{done} {len(made.changes)} slices: {total['pore_to_solid']} pixels from pore to "
+            f"solid, {total['solid_to_pore']} from solid to pore; nobody has looked at "
+            f"{made.states.count(UNSEEN)} of {len(made.states)} slices"
         ],
     )
 

@@ -338,7 +338,14 @@ def record_every_command(folder):
     )
     run("PoreSeg Suggest", Image="my stack.tif", Count=2, Json=f"{folder}/next.json")
     activate("my stack-segmentation")
-    run("PoreSeg Correct", Corrections="phantom-truth", Output=f"{folder}/corrected.tif")
+    history = f"{folder}/history.npz"
+    run(
+        "PoreSeg Correct",
+        Corrections="phantom-truth",
+        Output=f"{folder}/corrected.tif",
+        History=history,
+    )
+    run("PoreSeg Undo Correction", History=history, Output=f"{folder}/undone.tif")
     run("PoreSeg Measure", Json=f"{folder}/porosity.json")
     activate("my stack-segmentation")
     run(

@@ -1,0 +1,250 @@
+"""What was corrected by hand in a segmentation, round after round, and how to go back.
+
+An audit is one file: numpy's `.npz`, read without pickle. It holds, for each correction, the
+voxels that a person stated, what they were and what they became.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.files import DAMAGE_ERRORS, existing_file, replacing
+
+SUFFIX = ".npz"
+CHECKED, TOUCHED, UNSEEN = "checked", "touched", "unseen"
+_FORMAT_VERSION = 1
+_DESCRIPTION = "audit"
+_ARRAYS = ("where", "before", "after")
+_LARGEST = 16 * 2**30
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One correction.
+
+    Parameters
+    ----------
+    where
+        int64, ascending: the voxels that were stated, counted along x, then y, then z.
+    before, after
+        uint8: their classes.
+    checked
+        0-based slices that were looked at whole: what is not in `where` is right there.
+    source
+        Name of the file or image that it came from.
+    made
+        When, in UTC, ISO 8601.
+    digest_before, digest_after
+        SHA-256 of the segmentation.
+    is_whole
+        Whether the segmentation that it led to was written, too. One that was not may have
+        been lost with the process that made it.
+    """
+
+    where: npt.NDArray[np.int64]
+    before: npt.NDArray[np.uint8]
+    after: npt.NDArray[np.uint8]
+    checked: tuple[int, ...]
+    source: str
+    made: str
+    digest_before: str
+    digest_after: str
+    is_whole: bool = False
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All corrections of one segmentation.
+
+    Parameters
+    ----------
+    shape
+        Of the segmentation, (z, y, x).
+    entries
+        The corrections, the oldest first. Where two disagree about a voxel, the later wins.
+    """
+
+    shape: tuple[int, int, int]
+    entries: tuple[Entry, ...] = ()
+
+    def hand_made(self, segmentation: xr.DataArray) -> npt.NDArray[np.uint8]:
+        """The class of each voxel that a person stated or looked at, 0 elsewhere.
+
+        Parameters
+        ----------
+        segmentation
+            As the last correction left it, dims ``("z", "y", "x")``.
+        """
+        found = np.zeros(self.shape, np.uint8)
+        for entry in self.entries:
+            found.reshape(-1)[entry.where] = entry.after
+        for index in {index for entry in self.entries for index in entry.checked}:
+            found[index] = segmentation.isel(z=index).to_numpy()
+        return found
+
+    def states(self) -> list[str]:
+        """What is known of each slice: ``"checked"``, ``"touched"`` or ``"unseen"``."""
+        found = [UNSEEN] * self.shape[0]
+        for entry in self.entries:
+            for index in np.unique(entry.where // (self.shape[1] * self.shape[2])).tolist():
+                found[index] = TOUCHED
+        for index in {index for entry in self.entries for index in entry.checked}:
+            found[index] = CHECKED
+        return found
+
+    def on(self, segmentation: xr.DataArray) -> Audit:
+        """The audit that fits a segmentation: as it is, or without a correction that got lost.
+
+        Raises
+        ------
+        ParameterError
+            If the segmentation is not the one that the last correction left.
+        """
+        if segmentation.shape != self.shape:
+            raise ParameterError(
+                "history",
+                f"must belong to a segmentation of this shape, {segmentation.shape} (z, y, x)",
+                f"one of shape {self.shape}",
+                "Name another file, or give the segmentation that it belongs to.",
+            )
+        if not self.entries:
+            return self
+        last, found = self.entries[-1], digest(segmentation.to_numpy())
+        if found == last.digest_after:
+            return self
+        if found == last.digest_before and not last.is_whole:
+            return self.without_last()
+        raise ParameterError(
+            "history",
+            "must belong to this segmentation, which has to be as the last correction left it",
+            f"a history whose last correction was {last.source}, {last.made}",
+            "Give the segmentation that it wrote, or name another file for a new history.",
+        )
+
+    def with_entry(self, entry: Entry) -> Audit:
+        """The audit and one more correction."""
+        return replace(self, entries=(*self.entries, entry))
+
+    def without_last(self) -> Audit:
+        """The audit before the last correction."""
+        return replace(self, entries=self.entries[:-1])
+
+    def with_last(self, *, is_whole: bool) -> Audit:
+        """The audit whose last correction is said to be whole, or not."""
+        last = replace(self.entries[-1], is_whole=is_whole)
+        return replace(self, entries=(*self.entries[:-1], last))
+
+    def write(self, path: Path) -> None:
+        """Write it, replacing an existing file only whole."""
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        described = []
+        for number, entry in enumerate(self.entries):
+            arrays |= {f"{name}{number}": getattr(entry, name) for name in _ARRAYS}
+            described.append({k: v for k, v in vars(entry).items() if k not in _ARRAYS})
+        text = json.dumps(
+            {"format_version": _FORMAT_VERSION, "shape": self.shape, "entries": described}
+        )
+        arrays[_DESCRIPTION] = np.frombuffer(text.encode(), np.uint8)
+        with replacing(path, "history") as part, open(part, "wb") as stream:
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
+
+
+@contextmanager
+def appending(path: Path | None, audit: Audit) -> Iterator[None]:
+    """Write an audit whose last correction is new; inside, the segmentation is written.
+
+    Killed in between, the file says that the last correction may have got lost. On an error it is
+    as it was before.
+    """
+    if path is None:
+        yield
+        return
+    is_first = not path.exists()
+    audit.with_last(is_whole=False).write(path)
+    try:
+        yield
+    except BaseException:
+        if is_first:
+            path.unlink()
+        else:
+            audit.without_last().write(path)
+        raise
+    audit.with_last(is_whole=True).write(path)
+
+
+@contextmanager
+def undoing(path: Path, audit: Audit) -> Iterator[None]:
+    """Write an audit without its last correction; inside, the segmentation is written."""
+    audit.with_last(is_whole=False).write(path)
+    try:
+        yield
+    except BaseException:
+        audit.with_last(is_whole=True).write(path)
+        raise
+    audit.without_last().write(path)
+
+
+def read(path: Path) -> Audit:
+    """Read an audit.
+
+    Raises
+    ------
+    ParameterError
+        If the file is missing, damaged, too large, or no audit.
+    """
+    file = existing_file(path, "history")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _LARGEST:
+                raise ValueError("it is too large")
+        with np.load(file, allow_pickle=False) as arrays:
+            description = json.loads(arrays[_DESCRIPTION].tobytes())
+            if description["format_version"] > _FORMAT_VERSION:
+                raise ValueError("a newer version of fiji-poreseg wrote it")
+            z, y, x = map(int, description["shape"])
+            entries = tuple(
+                _entry(described, [arrays[f"{name}{number}"] for name in _ARRAYS], z * y * x, z)
+                for number, described in enumerate(description["entries"])
+            )
+            return Audit((z, y, x), entries)
+    except DAMAGE_ERRORS as error:
+        raise ParameterError(
+            "history",
+            "must be a whole file that `correct` wrote",
+            str(file),
+            f"It cannot be read ({error}). Name another file to begin a new one.",
+        ) from error
+
+
+def digest(segmentation: npt.NDArray[np.uint8]) -> str:
+    """SHA-256 of the classes of all voxels."""
+    return hashlib.sha256(np.ascontiguousarray(segmentation).data).hexdigest()
+
+
+def _entry(
+    described: Mapping[str, Any], arrays: Sequence[npt.NDArray[Any]], voxels: int, slices: int
+) -> Entry:
+    """An entry as it was read, checked."""
+    where, before, after = arrays
+    made = Entry(where, before, after, **{**described, "checked": tuple(described["checked"])})
+    dtypes = [array.dtype for array in arrays]
+    shapes = {array.shape for array in arrays}
+    if dtypes != [np.int64, np.uint8, np.uint8] or shapes != {(len(where),)}:
+        raise ValueError("its arrays are of another kind")
+    if len(where) and not (where[0] >= 0 and where[-1] < voxels and (np.diff(where) > 0).all()):
+        raise ValueError("it names voxels that there are not")
+    if not all(isinstance(index, int) and 0 <= index < slices for index in made.checked):
+        raise ValueError("it names slices that there are not")
+    return made
