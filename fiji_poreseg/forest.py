@@ -153,6 +153,8 @@ def train(
     folds: int = 3,
     milling: str = "forward",
     seed: int = 0,
+    corrections: xr.DataArray | None = None,
+    correction_weight: float = 1,
     bank: FeatureBank | None = None,
 ) -> ForestModel:
     """Train a forest.
@@ -182,6 +184,11 @@ def train(
         ``"forward"`` where a larger index lies deeper, else ``"reverse"``.
     seed
         Seed of the draw and of the trees.
+    corrections
+        uint8, dims ``("z", "y", "x")``: where `labels` are corrected by hand. Those pixels are
+        drawn before others.
+    correction_weight
+        How many times such a pixel counts.
     bank
         The features; `FeatureBank.for_spacing` by default.
 
@@ -200,7 +207,8 @@ def train(
     warn_about_milling(stack, milling, training_advice(milling))
     bank = bank or FeatureBank.for_spacing(spacing_nm(stack))
     reader = FeatureReader(stack, bank, milling)
-    sample = _draw(reader, labels, indices, pixels, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    sample = _draw(reader, labels, indices, pixels, rng, corrections, correction_weight)
     balanced = model.balances(class_weights, sample.labelled_share)
     classifier = _fit(sample, trees, balanced=balanced, seed=seed)
     held_out = _held_out_accuracy(sample, folds, reader.reach, trees, balanced=balanced, seed=seed)
@@ -215,6 +223,7 @@ def train(
             "out_of_bag_accuracy": _out_of_bag(classifier),
             "held_out_accuracy": held_out,
             "pixels": len(sample.y),
+            "corrected_pixels": int(np.count_nonzero(sample.weights != 1)) or None,
         },
         packages=("scikit-learn",),
     )
@@ -224,19 +233,26 @@ def train(
 class _Sample(NamedTuple):
     """Labelled pixels: their features `x`, classes `y` and slices `z`.
 
-    `whole` says where no neighbour was hidden; `labelled_share` is that of the slices' pixels.
+    `weights` is how much each counts, `whole` says where no neighbour was hidden, and
+    `labelled_share` is that of the slices' pixels.
     """
 
     x: Features
     y: npt.NDArray[np.uint8]
     z: npt.NDArray[np.intp]
+    weights: npt.NDArray[np.float64]
     whole: npt.NDArray[np.bool_]
     labelled_share: float
 
     def of(self, chosen: npt.NDArray[np.bool_]) -> _Sample:
         """Some of the pixels."""
         return _Sample(
-            self.x[chosen], self.y[chosen], self.z[chosen], self.whole[chosen], self.labelled_share
+            self.x[chosen],
+            self.y[chosen],
+            self.z[chosen],
+            self.weights[chosen],
+            self.whole[chosen],
+            self.labelled_share,
         )
 
 
@@ -246,26 +262,42 @@ def _draw(
     indices: Sequence[int],
     pixels: int,
     rng: np.random.Generator,
+    corrections: xr.DataArray | None,
+    correction_weight: float,
 ) -> _Sample:
-    """Draw labelled pixels, as many from each slice as there are to have."""
-    x, y, z, whole, labelled = [], [], [], [], []
+    """Draw labelled pixels, as many from each slice as there are to have, corrected ones first."""
+    x, y, z, weights, whole, labelled = [], [], [], [], [], []
     share = max(2, pixels // len(indices))
     for index in track(indices, "Computing features"):
         plane = labels.isel(z=index).to_numpy().ravel()
         valid = reader.slices[index].valid.ravel()
         where = np.flatnonzero((plane > 0) & valid)
-        labelled.append(len(where) / max(1, int(np.count_nonzero(valid))))
+        by_hand = np.zeros(plane.shape, bool)
+        if corrections is not None:
+            by_hand = corrections.isel(z=index).to_numpy().ravel() > 0
+        # A slice with corrections alone says nothing about how densely the others are labelled.
+        if not by_hand[where].all():
+            labelled.append(len(where) / max(1, int(np.count_nonzero(valid))))
         if len(where) > share:
-            where = np.sort(rng.choice(where, share, replace=False))
+            first = where[by_hand[where]]
+            first = rng.choice(first, share, replace=False) if len(first) > share else first
+            others = rng.choice(where[~by_hand[where]], share - len(first), replace=False)
+            where = np.sort(np.concatenate([first, others]))
         hidden = _cut(reader.bank.offsets_nm, len(where), rng)
         x.append(reader.pixels(index, where, hidden))
         y.append(plane[where])
         z.append(np.full(len(where), index))
+        weights.append(np.where(by_hand[where], float(correction_weight), 1.0))
         whole.append(~hidden.any(axis=0))
     found = np.concatenate(y)
     check_two_classes(np.unique(found).tolist(), labels.attrs["classes"])
     return _Sample(
-        np.concatenate(x), found, np.concatenate(z), np.concatenate(whole), float(np.mean(labelled))
+        np.concatenate(x),
+        found,
+        np.concatenate(z),
+        np.concatenate(weights),
+        np.concatenate(whole),
+        float(np.mean(labelled or [0])),
     )
 
 
@@ -326,6 +358,8 @@ def _fit(
         random_state=seed,
     )
     weights = compute_sample_weight("balanced", sample.y) if balanced else None
+    if (sample.weights != 1).any():
+        weights = sample.weights if weights is None else sample.weights * weights
     report(step, 0, trees)
     for grown in range(_TREES_AT_ONCE, trees + _TREES_AT_ONCE, _TREES_AT_ONCE):
         count = min(grown, trees)

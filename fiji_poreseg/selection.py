@@ -160,6 +160,28 @@ def chosen(
     return select(stack, strategy, count)
 
 
+def with_corrections(
+    labels: xr.DataArray, indices: Sequence[int], corrections: xr.DataArray
+) -> tuple[xr.DataArray, tuple[int, ...]]:
+    """Labels to train on and hand corrections in one, and the slices that hold some.
+
+    Parameters
+    ----------
+    labels
+        uint8, dims ``("z", "y", "x")``.
+    indices
+        0-based slices whose labels are to be trained on.
+    corrections
+        uint8, its shape, 0 where there is none. They win over the labels; those of other slices
+        are trained on, too.
+    """
+    values = np.zeros(labels.shape, np.uint8)
+    values[list(indices)] = labels.to_numpy()[list(indices)]
+    by_hand = corrections.to_numpy()
+    merged = labels.copy(data=np.where(by_hand > 0, by_hand, values))
+    return merged, tuple(sorted({*indices, *holding(corrections)}))
+
+
 def holding(labels: xr.DataArray) -> list[int]:
     """The slices that hold labels."""
     found: list[int] = np.flatnonzero(labels.any(dim=("y", "x")).to_numpy()).tolist()

@@ -264,6 +264,48 @@ def test_classes_count_the_same_where_labels_are_scribbles(phantom):
     assert porosity(truth, "auto") == porosity(truth, "none")
 
 
+def planted(phantom):
+    """Labels that call a square of one slice solid, and corrections of a part of them."""
+    labels = phantom.truth.to_numpy().copy()
+    labels[14, 8:40, 8:40] = 2
+    by_hand = np.zeros_like(labels)
+    by_hand[14, 8:40, 8:40] = phantom.truth.to_numpy()[14, 8:40, 8:40]
+    by_hand[14, 8:40, 8:12] = 0
+    by_hand[20, :4] = phantom.truth.to_numpy()[20, :4]
+    return labels, by_hand
+
+
+def test_a_forest_follows_corrections_and_the_more_the_more_they_weigh(phantom):
+    labels, by_hand = planted(phantom)
+    # What is corrected is labelled wrong in another slice, too: which of them is believed?
+    labels[15, 8:40, 8:40] = 2
+
+    def error(**options):
+        model = fp.train_forest(
+            phantom.stack, labels, indices=[14, 15], trees=20, folds=0, **options
+        )
+        found = fp.segment(phantom.stack, model=model, indices=[14]).segmentation[14]
+        return float((found != phantom.truth[14])[8:40, 12:40].mean()), model.card
+
+    uncorrected, card = error()
+    assert card.scores["corrected_pixels"] is None
+    once, card = error(corrections=by_hand, correction_weight=1)
+    assert card.training_indices == (14, 15, 20)
+    often, card = error(corrections=by_hand, correction_weight=20)
+    assert card.scores["corrected_pixels"] == np.count_nonzero(by_hand)
+    assert often < once < uncorrected
+
+
+def test_corrections_are_drawn_first(phantom):
+    by_hand = np.zeros(phantom.truth.shape, np.uint8)
+    by_hand[4, 30, 10:60] = phantom.truth[4, 30, 10:60]
+    trained = fp.train_forest(
+        phantom.stack, phantom.truth, indices=[4, 8], pixels=200, corrections=by_hand, trees=4
+    )
+    assert trained.card.scores["corrected_pixels"] == 50
+    assert trained.card.scores["pixels"] == 200
+
+
 class TestTrainingRefuses:
     @pytest.fixture(params=[fp.train_forest, fp.train_resunet], ids=lambda c: c.name)
     def train(self, request):

@@ -395,6 +395,50 @@ class TestLoss:
         assert by_default != first_loss(scribbled, "none")
 
 
+class TestCorrections:
+    WEIGHTS = pixel_weights(np.array([900, 100]), "none", 1, 5)
+
+    def test_a_corrected_pixel_counts_as_often_as_it_weighs(self):
+        rng = np.random.default_rng(0)
+        labels = rng.integers(0, 3, (2, 4, 4))
+        logits = rng.normal(size=(2, 4, 4, 2)).astype(np.float32)
+        labels[0, 0, 0] = 1
+        # The same pixel five times over, in a row of its own.
+        row = np.zeros((2, 5, 4), int)
+        row[:, :4] = labels
+        repeated = np.concatenate([logits, np.zeros((2, 1, 4, 2), np.float32)], axis=1)
+        row[0, 4], repeated[0, 4] = 1, logits[0, 0, 0]
+        corrected = labels.copy()
+        corrected[0, 0, 0] = 3
+        weighed, plain = (
+            LabelledMean("cross_entropy", weights)
+            for weights in (self.WEIGHTS, pixel_weights(np.array([900, 100]), "none", 1))
+        )
+        weighed.update_state(corrected, logits)
+        plain.update_state(row, repeated)
+        assert float(weighed.result()) == pytest.approx(float(plain.result()), rel=1e-5)
+
+    def test_a_network_follows_them(self, tiny, untraced):
+        stack, truth = tiny
+        wrong = np.where(truth > 0, 3 - truth, 0).astype(np.uint8)
+        by_hand = np.zeros_like(wrong)
+        by_hand[:, ::2] = truth[:, ::2]
+
+        def first_loss(**options):
+            trained = fp.train_resunet(
+                stack, wrong, indices=INDICES, network="small", steps=1, **options
+            )
+            return trained.history[0]["loss"], trained
+
+        plain, _ = first_loss()
+        some, trained = first_loss(corrections=by_hand, correction_weight=1)
+        more, _ = first_loss(corrections=by_hand, correction_weight=50)
+        truly, _ = first_loss(corrections=truth)
+        assert len({plain, some, more, truly}) == 4
+        assert trained.card.scores["corrected_pixels"] == np.count_nonzero(by_hand)
+        assert trained.training["correction_weight"] == 1
+
+
 class TestPatches:
     @pytest.fixture
     def views(self, tiny):

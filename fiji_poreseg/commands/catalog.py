@@ -97,6 +97,17 @@ ClassWeights = Annotated[
         choices=models.CLASS_WEIGHTS,
     ),
 ]
+Corrections = Annotated[
+    LabelsLike,
+    Param(
+        "labels made by hand that win over the others: an image, such as hand= of correct, or ROIs",
+        role=Role.IMAGE,
+        metavar="CORRECTIONS",
+    ),
+]
+CorrectionWeight = Annotated[
+    float, Param("how many times a pixel counts that is made by hand", ge=1, le=1000)
+]
 Seed = Annotated[int, Param("seed of everything random", ge=0, le=2**32 - 1)]
 Classes = Annotated[tuple[str, ...], Param("names of the classes 1, 2, and so on")]
 ImageClasses = Annotated[
@@ -211,6 +222,8 @@ def train_forest(
     indices: Indices = None,
     trees: Annotated[int, Param("number of trees", ge=1, le=10_000)] = 100,
     pixels: Annotated[int, Param("labelled pixels to train on at most", ge=100)] = 100_000,
+    corrections: Corrections = None,
+    correction_weight: CorrectionWeight = 5,
     class_weights: ClassWeights = "auto",
     folds: Annotated[
         int,
@@ -249,6 +262,11 @@ def train_forest(
         Slices to take labels from; all that hold labels by default. Needed with a mask.
     trees, pixels
         Number of trees, and of labelled pixels to draw at most.
+    corrections
+        Labels made by hand, such as ``hand`` of `correct`: they win over `labels`, and slices that
+        hold some are trained on, too.
+    correction_weight
+        How many times a pixel of theirs counts.
     class_weights
         ``"balanced"`` lets each class count the same, ``"none"`` each pixel; ``"auto"`` balances
         where less than half of the slices is labelled, as by scribbles.
@@ -284,10 +302,14 @@ def train_forest(
     checks.check_file(".csv", importances=importances)
     stack = as_stack(image, voxel_size_nm=voxel_size_nm, nodata=nodata)
     given = labels_from(labels, stack, mask_foreground=mask_foreground, classes=classes)
+    trained_on = selection.labelled(given, indices)
+    by_hand = checks.as_corrections(corrections, stack, classes)
+    if by_hand is not None:
+        given, trained_on = selection.with_corrections(given, trained_on, by_hand)
     trained = fiji_poreseg.forest.train(
         stack,
         given,
-        selection.labelled(given, indices),
+        trained_on,
         classes=classes,
         trees=trees,
         pixels=pixels,
@@ -295,6 +317,8 @@ def train_forest(
         folds=folds,
         milling=milling,
         seed=seed,
+        corrections=by_hand,
+        correction_weight=correction_weight,
     )
     if model is not None:
         trained.save(model)
@@ -368,6 +392,8 @@ def train_resunet(
         ),
     ] = None,
     context: SeenContext = NEIGHBOURS,
+    corrections: Corrections = None,
+    correction_weight: CorrectionWeight = 5,
     class_weights: ClassWeights = "auto",
     resume: Annotated[bool, Param("go on with a training that was stopped or killed")] = False,
     curve: Annotated[
@@ -419,6 +445,11 @@ def train_resunet(
     context
         ``"neighbours"`` shows the neighbours of a slice, too; ``"slice"`` the slice alone, as the
         paper's ResUNet sees it.
+    corrections
+        Labels made by hand, such as ``hand`` of `correct`: they win over `labels`, and slices that
+        hold some are trained on, too.
+    correction_weight
+        How many times a pixel of theirs counts.
     class_weights
         ``"balanced"`` lets each class count the same in the loss, ``"none"`` each pixel; ``"auto"``
         balances where less than half of the slices is labelled, as by scribbles.
@@ -461,6 +492,9 @@ def train_resunet(
     chosen = selection.chosen(stack, indices, strategy, count)
     given = labels_from(labels, stack, mask_foreground=mask_foreground, classes=classes)
     trained_on = selection.labelled(given, chosen)
+    by_hand = checks.as_corrections(corrections, stack, classes)
+    if by_hand is not None:
+        given, trained_on = selection.with_corrections(given, trained_on, by_hand)
     began = checks.resunet_to_start_from(start, network, context, stack, classes)
     # TensorFlow is loaded by the one command that trains with it, not by importing the package.
     from fiji_poreseg.resunet.training import train
@@ -489,6 +523,8 @@ def train_resunet(
         file=model,
         resume=resume,
         checked=draw,
+        corrections=by_hand,
+        correction_weight=correction_weight,
     )
     # Of a training that was finished before, too.
     draw(trained.history)

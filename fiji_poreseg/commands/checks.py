@@ -16,6 +16,7 @@ from fiji_poreseg import model as models
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.model import Model
 from fiji_poreseg.resunet import NEIGHBOURS, NONE, PRETRAINED, ResUNetModel, pretrained
+from fiji_poreseg.rois import labels_from
 from fiji_poreseg.stack import DEFAULT_CLASSES, as_labels, as_stack, check_indices, to_dataarray
 
 
@@ -29,6 +30,17 @@ def as_segmentation(
         found, found, classes=named, mask_foreground=mask_foreground, parameter="image"
     )
     return labels.assign_attrs(found.attrs | {"classes": tuple(named)}).rename(found.name)
+
+
+def as_corrections(
+    corrections: object, stack: xr.DataArray, classes: Sequence[str]
+) -> xr.DataArray | None:
+    """Labels made by hand that belong to a stack, 0 where there is none."""
+    if corrections is None:
+        return None
+    return labels_from(
+        corrections, stack, classes=classes, parameter="corrections", allow_mask=False
+    )
 
 
 def called(image: object) -> str:

@@ -17,7 +17,10 @@ PixelWeights = npt.NDArray[np.float32]
 
 
 def pixel_weights(
-    counts: npt.NDArray[np.int64], class_weights: str, labelled_share: float
+    counts: npt.NDArray[np.int64],
+    class_weights: str,
+    labelled_share: float,
+    correction_weight: float | None = None,
 ) -> PixelWeights:
     """How much a pixel counts by its label.
 
@@ -30,16 +33,21 @@ def pixel_weights(
         where the labelled share is below one half.
     labelled_share
         Share of the slices that is labelled.
+    correction_weight
+        How many times a pixel counts that was corrected by hand; None where none was.
 
     Returns
     -------
     numpy.ndarray
         float32, shape (1 + classes,): 0 for the unlabelled, and for the classes 1 in the mean
-        over the labelled pixels.
+        over the labelled pixels. With a `correction_weight`, the classes follow once more, that
+        many times as much: of n classes, the label n + 1 is class 1 corrected by hand.
     """
     weights = np.ones(len(counts))
     if balances(class_weights, labelled_share):
         weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    if correction_weight is not None:
+        weights = np.concatenate([weights, correction_weight * weights])
     return np.concatenate([[0], weights]).astype(np.float32)
 
 
@@ -52,12 +60,18 @@ def objective(weights: PixelWeights) -> Callable[[Any, Any], Any]:
 
     def cross_entropy_and_dice(truth: Any, logits: Any) -> Any:
         # Keras hands the labels over as floating point.
-        truth = ops.cast(truth, "int32")
-        counts = ops.take(weights, truth)
+        labels = ops.cast(truth, "int32")
+        truth, counts = _classes_of(labels, logits), ops.take(weights, labels)
         entropy = ops.sum(_cross_entropy(truth, logits) * counts)
         return entropy / ops.maximum(ops.sum(counts), 1e-6) + dice_loss(truth, logits)
 
     return cross_entropy_and_dice
+
+
+def _classes_of(labels: Any, logits: Any) -> Any:
+    """The classes of labels, of which some may be corrected by hand."""
+    classes = logits.shape[-1]
+    return ops.where(labels > classes, labels - classes, labels)
 
 
 def dice_loss(truth: Any, logits: Any) -> Any:
@@ -110,5 +124,6 @@ class LabelledMean(keras.metrics.MeanMetricWrapper):  # type: ignore[misc]
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Add a batch; the labels alone say how much a pixel counts."""
         del sample_weight
-        truth = ops.cast(y_true, "int32")
-        return super().update_state(truth, y_pred, ops.take(self._weights, truth))
+        labels = ops.cast(y_true, "int32")
+        truth = _classes_of(labels, y_pred)
+        return super().update_state(truth, y_pred, ops.take(self._weights, labels))

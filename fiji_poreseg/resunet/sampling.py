@@ -50,6 +50,12 @@ class Views:
         Which neighbours are seen.
     milling
         ``"forward"`` or ``"reverse"``.
+    corrections
+        The labels once more where they are corrected by hand, else 0; None where none is.
+    correction_weight
+        How many times such a pixel counts.
+    class_count
+        Number of classes: what is added to a label in `view` that is corrected by hand.
     """
 
     def __init__(
@@ -59,6 +65,10 @@ class Views:
         indices: Sequence[int],
         context: Context,
         milling: str,
+        *,
+        corrections: xr.DataArray | None = None,
+        correction_weight: float = 1,
+        class_count: int = 0,
     ) -> None:
         self.context = context
         self._reader = reader
@@ -67,6 +77,12 @@ class Views:
             index: np.where(reader[index].valid, labels.isel(z=index).to_numpy(), 0)
             for index in indices
         }
+        self._corrected = {
+            index: (corrections.isel(z=index).to_numpy() > 0) & (labelled > 0)
+            for index, labelled in self._labels.items()
+            if corrections is not None
+        }
+        self._correction_weight, self._class_count = correction_weight, class_count
         self._views: dict[int, Channels] = {}
 
     def classes(self, *indices: int) -> frozenset[int]:
@@ -74,16 +90,25 @@ class Views:
         planes = [self._labels[index] for index in indices or self._labels]
         return frozenset[int]().union(*(np.unique(plane).tolist() for plane in planes)) - {0}
 
-    def labelled(self, index: int) -> int:
-        """Labelled pixels of a slice."""
-        return int(np.count_nonzero(self._labels[index]))
+    def labelled(self, index: int) -> float:
+        """Labelled pixels of a slice, those that are corrected by hand as often as they count."""
+        more = (self._correction_weight - 1) * np.count_nonzero(self._corrected.get(index, 0))
+        return np.count_nonzero(self._labels[index]) + float(more)
+
+    @property
+    def corrected(self) -> int:
+        """Pixels that are corrected by hand."""
+        return sum(int(np.count_nonzero(plane)) for plane in self._corrected.values())
 
     def view(self, index: int) -> tuple[Channels, Labels]:
         """View of a slice, shape (y, x, 1 + offsets, detectors), and its labels, (y, x)."""
         if index not in self._views:
             seen = channels(self._reader, index, self._offsets)
             self._views[index] = np.ascontiguousarray(np.moveaxis(seen, 0, 2))
-        return self._views[index], self._labels[index]
+        labels = self._labels[index]
+        if index in self._corrected:
+            labels = labels + np.uint8(self._class_count) * self._corrected[index]
+        return self._views[index], labels
 
     @property
     def seen(self) -> list[int]:
@@ -98,15 +123,18 @@ class Views:
         return np.asarray(found[1:])
 
     def labelled_share(self, indices: Sequence[int]) -> float:
-        """Share of the pixels with data that is labelled, in the mean of some slices."""
-        return float(
-            np.mean(
-                [
-                    np.count_nonzero(self._labels[index]) / max(1, self._reader[index].valid.sum())
-                    for index in indices
-                ]
-            )
-        )
+        """Share of the pixels with data that is labelled, in the mean of some slices.
+
+        Those that hold nothing but corrections are left out: they do not say how densely the
+        others are labelled.
+        """
+        shares = [
+            np.count_nonzero(self._labels[index]) / max(1, self._reader[index].valid.sum())
+            for index in indices
+            if index not in self._corrected
+            or (self._corrected[index] != (self._labels[index] > 0)).any()
+        ]
+        return float(np.mean(shares or [0]))
 
     def exists(self, index: int) -> npt.NDArray[np.bool_]:
         """Which of its neighbours there are."""

@@ -65,6 +65,8 @@ def train(
     file: Path | None = None,
     resume: bool = False,
     checked: Callable[[Sequence[Row]], object] | None = None,
+    corrections: xr.DataArray | None = None,
+    correction_weight: float = 1,
 ) -> ResUNetModel:
     """Train a ResUNet.
 
@@ -108,6 +110,11 @@ def train(
         is none, and answer with the model in `file` where that is finished.
     checked
         Called after each check with what was measured at all checks so far.
+    corrections
+        uint8, dims ``("z", "y", "x")``: where `labels` are corrected by hand, else 0.
+    correction_weight
+        How many times such a pixel counts in the cross-entropy; as many times as often, slices
+        are drawn for it.
 
     Returns
     -------
@@ -137,7 +144,16 @@ def train(
         if not start.in_slices:
             warn_about_spacing(start.card.spacing_nm, stack)
         seen = start.context_on(stack)
-    views = Views(SliceReader(stack), labels, indices, seen, milling)
+    views = Views(
+        SliceReader(stack),
+        labels,
+        indices,
+        seen,
+        milling,
+        corrections=corrections,
+        correction_weight=correction_weight,
+        class_count=len(classes),
+    )
     check_two_classes(sorted(views.classes()), classes)
     settings = {
         "indices": list(indices),
@@ -151,16 +167,22 @@ def train(
         "voxel_size_nm": list(spacing_nm(stack)),
         "nodata": stack.attrs.get("nodata"),
         "seed": seed,
+        **({} if corrections is None else {"correction_weight": correction_weight}),
         # Last: which slices these are depends on what stands above.
         "image": model.digest_of_slices(stack, views.seen),
         "labels": model.digest_of_slices(labels, indices),
     }
+    if corrections is not None:
+        settings["corrections"] = model.digest_of_slices(corrections, indices)
     state = checkpoint.resumed(file, settings) if file is not None and resume else None
     if isinstance(state, ResUNetModel):
         return state
     trained_on, held_out = split({index: views.classes(index) for index in sorted(indices)})
     weights = pixel_weights(
-        views.counts(trained_on, len(classes)), class_weights, views.labelled_share(trained_on)
+        views.counts(trained_on, len(classes)),
+        class_weights,
+        views.labelled_share(trained_on),
+        None if corrections is None else correction_weight,
     )
     fitting.make_reproducible(seed)
     side = min(PATCH, *(_whole(stack.sizes[axis], filters) for axis in ("y", "x")))
@@ -195,6 +217,7 @@ def train(
             "stopped_by_max_minutes": 1 if fitted.stopped_by_max_minutes else None,
             "validation_loss": fitted.best.get("val_loss"),
             "validation_accuracy": fitted.best.get("val_accuracy"),
+            "corrected_pixels": views.corrected or None,
         },
         packages=("keras", "tensorflow"),
     )
