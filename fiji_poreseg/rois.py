@@ -20,9 +20,20 @@ import numpy.typing as npt
 import xarray as xr
 from roifile import ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 from skimage.draw import line
+from skimage.measure import find_contours
 
+from fiji_poreseg import labelings
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.files import DAMAGE_ERRORS, PathLike, existing_file, log_records, replacing
+from fiji_poreseg.files import (
+    DAMAGE_ERRORS,
+    TIFF_SUFFIXES,
+    PathLike,
+    check_output,
+    existing_file,
+    log_records,
+    replacing,
+    write,
+)
 from fiji_poreseg.stack import DEFAULT_CLASSES, as_labels, make_labels, to_dataarray
 
 Points = npt.NDArray[np.float64]
@@ -31,6 +42,7 @@ Points = npt.NDArray[np.float64]
 LOOK = "look at "
 """How the names of regions begin that `suggest` gives: they are no labels."""
 ROI_SUFFIXES = (".roi", ".zip")
+LABEL_SUFFIXES = (*TIFF_SUFFIXES, ".zip", labelings.SUFFIX)
 _MOST_ENTRIES = 100_000
 _MOST_BYTES = 64 * 2**20
 _FARTHEST = 1e6
@@ -94,6 +106,79 @@ def write_rois(path: PathLike, rois: Iterable[ImagejRoi], *, parameter: str = "o
     ):
         for number, roi in enumerate(rois, 1):
             archive.writestr(f"{number:05d}.roi", roi.tobytes())
+
+
+def write_labels(path: PathLike, labels: xr.DataArray, *, parameter: str = "output") -> None:
+    """Write labels for another program, replacing an existing file only whole.
+
+    Parameters
+    ----------
+    path
+        ``.tif``: a label image; ``.zip``: ROIs for ImageJ's ROI Manager (`labels_to_rois`);
+        ``.labeling``: for Labkit. `labels_from` takes each of them.
+    labels
+        uint8, dims ``("z", "y", "x")``, 0 unlabelled, ``attrs["classes"]`` set.
+    parameter
+        Name to use in an error.
+
+    Raises
+    ------
+    ParameterError
+        If the file cannot be written.
+    """
+    check_output(path, parameter, suffixes=LABEL_SUFFIXES)
+    suffix = Path(path).suffix.lower()
+    if suffix == ".zip":
+        write_rois(path, labels_to_rois(labels), parameter=parameter)
+    elif suffix == labelings.SUFFIX:
+        labelings.write_labeling(path, labels, parameter=parameter)
+    else:
+        write(path, labels, parameter=parameter)
+
+
+def labels_to_rois(labels: xr.DataArray) -> list[ImagejRoi]:
+    """Labels as ROIs: for each slice and class one selection, with holes where it has some.
+
+    Parameters
+    ----------
+    labels
+        uint8, dims ``("z", "y", "x")``, 0 unlabelled, ``attrs["classes"]`` set.
+
+    Returns
+    -------
+    list of roifile.ImagejRoi
+        Painted, they cover the same pixels. Group and name are the class, the position is the
+        slice, counted from 1.
+    """
+    names = labels.attrs["classes"]
+    return [
+        _selection(plane == label, index, label, names[label - 1])
+        for index, plane in enumerate(labels.to_numpy())
+        for label in np.unique(plane[plane > 0]).tolist()
+    ]
+
+
+def _selection(mask: npt.NDArray[np.bool_], index: int, label: int, name: str) -> ImagejRoi:
+    """A composite selection round the pixels of a mask."""
+    path: list[float] = []
+    # Contours run half-way between pixels, whose middles lie at half numbers in a selection.
+    for contour in find_contours(np.pad(mask, 1).astype(np.float32), 0.5):
+        for number, (row, column) in enumerate((contour[:-1] - 0.5).tolist()):
+            path += (min(number, 1), column, row)
+        path.append(4)
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return ImagejRoi(
+        roitype=ROI_TYPE.RECT,
+        top=rows[0],
+        left=columns[0],
+        bottom=rows[-1] + 1,
+        right=columns[-1] + 1,
+        shape_roi_size=len(path),
+        multi_coordinates=np.array(path, np.float32),
+        position=index + 1,
+        group=label,
+        name=name,
+    )
 
 
 def rectangle(index: int, x: int, y: int, width: int, height: int, name: str) -> ImagejRoi:
@@ -182,8 +267,8 @@ def labels_from(
     Parameters
     ----------
     labels
-        Path of a ``.roi`` or ``.zip`` file, a list of `roifile.ImagejRoi`, a label image or a
-        mask.
+        Path of a ``.roi``, ``.zip`` or ``.labeling`` file, a list of `roifile.ImagejRoi`, a label
+        image or a mask.
     stack
         The stack that they belong to.
     mask_foreground
@@ -205,8 +290,12 @@ def labels_from(
     ParameterError
         If they do not fit the stack, or label nothing.
     """
-    if isinstance(labels, str | os.PathLike) and Path(labels).suffix.lower() in ROI_SUFFIXES:
-        labels = read_rois(labels, parameter=parameter)
+    if isinstance(labels, str | os.PathLike):
+        suffix = Path(labels).suffix.lower()
+        if suffix == labelings.SUFFIX:
+            return labelings.read_labeling(labels, stack, classes=classes, parameter=parameter)
+        if suffix in ROI_SUFFIXES:
+            labels = read_rois(labels, parameter=parameter)
     if isinstance(labels, Sequence) and labels and _all_rois(labels):
         return rois_to_labels(labels, stack, classes=classes, parameter=parameter)
     return as_labels(

@@ -13,7 +13,7 @@ RANKS = [
     {"stack"},
     {"filter_loops", "partition"},
     {"files", "blocks", "slices", "phantoms", "filters"},
-    {"appearance", "audit"},
+    {"appearance", "audit", "labelings"},
     {"model", "features", "rois", "trees", "journal"},
     {"forest", "resunet", "segmentation", "selection", "correction", "evaluation", "measurement"}
     | {"figures", "suggestion"},

@@ -11,6 +11,8 @@ from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
+import xarray as xr
+
 import fiji_poreseg.forest
 import fiji_poreseg.resunet
 from fiji_poreseg import (
@@ -43,7 +45,14 @@ from fiji_poreseg.resunet import (
     PRETRAINED,
     ResUNetModel,
 )
-from fiji_poreseg.rois import labels_from, rectangle, region_from, write_rois
+from fiji_poreseg.rois import (
+    LABEL_SUFFIXES,
+    labels_from,
+    rectangle,
+    region_from,
+    write_labels,
+    write_rois,
+)
 from fiji_poreseg.segmentation import Segmentation
 from fiji_poreseg.stack import DEFAULT_CLASSES, as_stack, check_indices, to_dataarray
 from fiji_poreseg.studies import Study
@@ -664,6 +673,57 @@ def load(model: ModelLike) -> Model:
     if str(model) == PRETRAINED:
         return fiji_poreseg.resunet.pretrained()
     return models.load(Path(model).expanduser())
+
+
+@CATALOG.command("PoreSeg Save Labels", present=presentation.labels)
+def save_labels(
+    image: Annotated[
+        StackLike, Param("the stack that the labels belong to", role=Role.IMAGE, metavar="STACK")
+    ],
+    labels: Labels,
+    *,
+    output: Annotated[
+        Path,
+        Param(
+            "file to write: .zip for the ROI Manager, .labeling for Labkit, .tif a label image",
+            role=Role.OUTPUT,
+            metavar="FILE",
+        ),
+    ],
+    classes: Classes = DEFAULT_CLASSES,
+    mask_foreground: MaskForeground = "solid",
+) -> xr.DataArray:
+    """Write labels to a file that other programs open, and that `labels` takes again.
+
+    Parameters
+    ----------
+    image
+        The stack.
+    labels
+        Labels of its shape, or ROIs; in a macro, those of the image's overlay if left out.
+    output
+        ``.zip``: a selection for each slice and class, for ImageJ's ROI Manager; ``.labeling``: for
+        Labkit; ``.tif``: an image, 0 unlabelled. Pixel for pixel the same in each.
+    classes
+        Names of the classes 1, 2, and so on.
+    mask_foreground
+        What 255 stands for where the labels are a mask.
+
+    Returns
+    -------
+    xarray.DataArray
+        The labels, uint8, dims ``("z", "y", "x")``.
+
+    Raises
+    ------
+    ParameterError
+        If labels and stack do not fit, or the file cannot be written.
+    """
+    files.check_output(output, suffixes=LABEL_SUFFIXES)
+    stack = to_dataarray(image)
+    given = labels_from(labels, stack, mask_foreground=mask_foreground, classes=classes)
+    write_labels(output, given)
+    return given
 
 
 @CATALOG.command("PoreSeg Correct", present=presentation.correction)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 
+import numpy as np
 import xarray as xr
 
 from fiji_poreseg.audit import UNSEEN
@@ -73,6 +74,17 @@ def segmentation(made: Segmentation) -> Presentation:
         images=images,
         lines=[f"{made.segmentation.name}: {_shape(made.segmentation)} voxels"],
     )
+
+
+def labels(written: xr.DataArray) -> Presentation:
+    """A row for each slice that holds labels: how many pixels of each class."""
+    classes = written.attrs["classes"]
+    rows = []
+    for index, plane in enumerate(written.to_numpy()):
+        counts = np.bincount(plane.ravel(), minlength=len(classes) + 1)[1:].tolist()
+        if any(counts):
+            rows.append({"index": index, **dict(zip(classes, counts, strict=True))})
+    return Presentation(rows=rows, lines=[f"Labels in {len(rows)} slices"])
 
 
 def correction(made: Correction) -> Presentation:

@@ -336,6 +336,12 @@ def record_every_command(folder):
         Probability=f"{folder}/probability.tif",
         Uncertainty=f"{folder}/uncertainty.tif",
     )
+    run(
+        "PoreSeg Save Labels",
+        Image="my stack.tif",
+        Labels="phantom-truth",
+        Output=f"{folder}/labels.zip",
+    )
     run("PoreSeg Suggest", Image="my stack.tif", Count=2, Json=f"{folder}/next.json")
     activate("my stack-segmentation")
     history = f"{folder}/history.npz"
