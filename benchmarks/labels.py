@@ -99,7 +99,8 @@ def main() -> None:
     same = np.mean(labels[labelled] == theirs[labelled])
     sys.stdout.write(
         f"{asked.count} ROIs on {SHAPE[0]} x {SHAPE[1]} x {SHAPE[2]}: {ours:.1f} s; ImageJ "
-        f"{seconds:.1f} s ({ours / seconds:.2f} of it); {same:.4f} of the labelled pixels are the same\n"
+        f"{seconds:.1f} s ({ours / seconds:.2f} of it); "
+        f"{same:.4f} of the labelled pixels are the same\n"
     )
 
 
