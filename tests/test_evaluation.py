@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score, log_loss
 
 import fiji_poreseg as fp
+from fiji_poreseg import measurement
 from fiji_poreseg.evaluation import best_threshold
 
 RNG = np.random.default_rng(0)
@@ -178,3 +179,77 @@ def test_strategies_choose_the_papers_slices(slices, strategy, count, expected):
 def test_more_slices_than_there_are_cannot_be_chosen():
     with pytest.raises(fp.ParameterError, match="`count` must be from 1 to 5"):
         fp.select_slices(stack_of(TRUE), count=6)
+
+
+def wrong_at_random(truth, pore_wrong, solid_wrong, seed=0):
+    """A segmentation that takes so many of either class for the other one."""
+    rng = np.random.default_rng(seed)
+    flipped = rng.random(truth.shape) < np.where(truth == 1, pore_wrong, solid_wrong)
+    return np.where(flipped, 3 - truth, truth).astype(np.uint8)
+
+
+class TestCorrectedPorosity:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def truth(cls):
+        share = np.random.default_rng(5).uniform(0.7, 0.9, (40, 1, 1))
+        solid = np.random.default_rng(6).random((40, 60, 60)) > share
+        return stack_of(np.where(solid, 2, 1))
+
+    def test_the_truth_lies_in_the_interval(self, truth, tmp_path):
+        found = truth.copy(data=wrong_at_random(truth.to_numpy(), 0.02, 0.25))
+        fp.evaluate(found, truth, indices=range(0, 40, 4), json=tmp_path / "scores.json")
+        made = fp.measure(found, scores=tmp_path / "scores.json", json=tmp_path / "m.json")
+        true = float((truth == 1).mean())
+        assert abs(made.porosity - true) > 0.02
+        assert made.corrected.low < true < made.corrected.high
+        assert abs(made.corrected.value - true) < 0.005
+        assert made.corrected.high - made.corrected.low < 0.03
+        written = json.loads((tmp_path / "m.json").read_text())
+        assert written["corrected"]["value"] == made.corrected.value
+        assert written["porosity"] == made.porosity
+
+    def test_one_slice_gives_no_interval(self, truth, tmp_path):
+        found = truth.copy(data=wrong_at_random(truth.to_numpy(), 0.02, 0.25))
+        fp.evaluate(found, truth, indices=[7], json=tmp_path / "scores.json")
+        made = fp.measure(found, scores=tmp_path / "scores.json")
+        assert made.corrected.low is None
+        assert abs(made.corrected.value - float((truth == 1).mean())) < 0.03
+
+    def test_it_is_right_most_of_the_time(self, truth):
+        """Of 95 % intervals, about as many hold the truth."""
+        true, held = float((truth == 1).mean()), 0
+        for seed in range(60):
+            values = wrong_at_random(truth.to_numpy(), 0.03, 0.2, seed)
+            found, known = truth.copy(data=values), range(seed % 8, 40, 8)
+            counted = measurement.confusion_of_labels(found, truth, known)
+            made = measurement.measure(found, range(40), counted).corrected
+            held += made.low < true < made.high
+        assert 51 <= held < 60
+
+    @pytest.mark.parametrize(
+        ("written", "said"),
+        [
+            ("{", "must name a file of scores"),
+            ('{"slices": [{"accuracy": 1}]}', "must name a file of scores"),
+            ('{"slices": []}', "must hold slices"),
+            (
+                '{"slices": [{"accuracy": 0.5, "porosity": 0.5, "porosity_truth": 0.5}]}',
+                "better than guessing",
+            ),
+            (
+                '{"slices": [{"accuracy": 1, "porosity": 1, "porosity_truth": 1}]}',
+                "must know both pore and solid",
+            ),
+        ],
+    )
+    def test_other_files_are_refused(self, truth, tmp_path, written, said):
+        (tmp_path / "scores.json").write_text(written)
+        with pytest.raises(fp.ParameterError, match=said) as caught:
+            fp.measure(truth, scores=tmp_path / "scores.json")
+        assert caught.value.parameter == "scores"
+
+    def test_a_third_class_cannot_be_corrected(self, truth, tmp_path):
+        (tmp_path / "scores.json").write_text("{}")
+        with pytest.raises(fp.ParameterError, match="of two classes only"):
+            fp.measure(truth, scores=tmp_path / "scores.json", classes=("pore", "solid", "x"))

@@ -1124,6 +1124,13 @@ def measure(
         StackLike, Param("the segmentation to measure", role=Role.IMAGE, metavar="SEG")
     ],
     *,
+    scores: Annotated[
+        Path | None,
+        Param(
+            "JSON file that evaluate wrote of held-out slices, to correct the porosity by",
+            metavar="FILE",
+        ),
+    ] = None,
     json: Json = None,
     classes: ImageClasses = None,
     mask_foreground: MaskForeground = "solid",
@@ -1134,8 +1141,14 @@ def measure(
     ----------
     image
         Segmentation, uint8, dims ``("z", "y", "x")``; its pixels of 0 hold no data.
+    scores
+        What `evaluate` wrote of this model's segmentation on slices that it was not trained on.
+        With it, the porosity of the whole is also given as it would be without the model's errors
+        (Rogan and Gladen 1978, doi 10.1093/oxfordjournals.aje.a112510), with a 95 % interval from
+        how much those slices differ.
     json
-        File for ``{"slices": [{"index", "porosity", "pixels"}], "porosity"}``.
+        File for ``{"slices": [{"index", "porosity", "pixels"}], "porosity", "corrected"}``;
+        ``corrected`` is null without `scores`, else ``{"value", "low", "high"}``.
     classes
         Names of the classes 1, 2, and so on; by default those that the segmentation carries,
         else pore and solid.
@@ -1145,19 +1158,20 @@ def measure(
     Returns
     -------
     Measurement
-        `slices` and `porosity`, each from 0 to 1.
+        `slices`, `porosity` and `corrected`, each from 0 to 1.
 
     Raises
     ------
     ParameterError
-        If the image is no segmentation.
+        If the image is no segmentation, or the scores cannot be read, or say that it is hardly
+        better than guessing.
     """
     checks.check_file(".json", json=json)
     found = checks.as_segmentation(image, classes, mask_foreground)
-    made = measurement.measure(found, range(found.sizes["z"]))
+    confusion = None if scores is None else checks.read_scores(scores, found)
+    made = measurement.measure(found, range(found.sizes["z"]), confusion)
     if json is not None:
-        slices = [asdict(entry) for entry in made.slices]
-        checks.write_json(json, {"slices": slices, "porosity": made.porosity})
+        checks.write_json(json, made.as_json())
     return made
 
 

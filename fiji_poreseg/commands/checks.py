@@ -14,6 +14,7 @@ import xarray as xr
 from fiji_poreseg import files
 from fiji_poreseg import model as models
 from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.measurement import Confusion, confusion_of_scores
 from fiji_poreseg.model import Model
 from fiji_poreseg.resunet import NEIGHBOURS, NONE, PRETRAINED, ResUNetModel, pretrained
 from fiji_poreseg.rois import labels_from
@@ -41,6 +42,31 @@ def as_corrections(
     return labels_from(
         corrections, stack, classes=classes, parameter="corrections", allow_mask=False
     )
+
+
+def read_scores(path: Path, segmentation: xr.DataArray) -> Confusion:
+    """How often either class is found right, from the scores that `evaluate` wrote."""
+    classes = segmentation.attrs["classes"]
+    if len(classes) != 2:
+        raise ParameterError(
+            "scores",
+            "can correct the porosity of two classes only",
+            f"given with the classes {', '.join(classes)}",
+            "Leave it out.",
+        )
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["slices"]
+        made = confusion_of_scores(rows)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ParameterError(
+            "scores",
+            "must name a file of scores that evaluate wrote",
+            f"{path} ({type(error).__name__}: {error})",
+            "Write one with evaluate, on slices that the model was not trained on: json=FILE.",
+        ) from error
+    if not rows:
+        raise ParameterError("scores", "must hold slices", f"none in {path}", "Evaluate some.")
+    return made
 
 
 def called(image: object) -> str:

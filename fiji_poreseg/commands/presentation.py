@@ -128,10 +128,10 @@ def evaluation(made: Evaluation) -> Presentation:
 
 def measurement(made: Measurement) -> Presentation:
     """A row for each slice, and the whole."""
-    return Presentation(
-        rows=[asdict(entry) for entry in made.slices],
-        lines=[f"Porosity of the whole: {made.porosity:.4f}"],
-    )
+    lines = [f"Porosity of the whole: {made.porosity:.4f}"]
+    if made.corrected is not None:
+        lines.append(f"Corrected by the scores: {made.corrected}")
+    return Presentation(rows=[asdict(entry) for entry in made.slices], lines=lines)
 
 
 def suggestion(made: Suggestion) -> Presentation:
