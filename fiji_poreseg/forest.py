@@ -11,7 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,7 +23,7 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.tree._tree import Tree
 from sklearn.utils.class_weight import compute_sample_weight
 
-from fiji_poreseg import model
+from fiji_poreseg import model, prior
 from fiji_poreseg.features import FeatureBank, FeatureReader, Features
 from fiji_poreseg.model import Arrays, Card, Contents
 from fiji_poreseg.progress import report, track
@@ -54,10 +54,14 @@ class ForestModel(model.Model):
         The features it was trained on.
     classifier
         The fitted scikit-learn forest; its classes are 1 for pore, 2 for solid, and so on.
+    class_factors
+        What to multiply the probability of each class that it knows by, where it learnt from
+        scribbles (`fiji_poreseg.prior`); None for nothing.
     """
 
     bank: FeatureBank
     classifier: RandomForestClassifier
+    class_factors: tuple[float, ...] | None = None
 
     @property
     def importances(self) -> dict[str, float]:
@@ -107,7 +111,7 @@ class ForestModel(model.Model):
 
     @cached_property
     def _walk(self) -> Walk:
-        return Walk(self.classifier)
+        return Walk(self.classifier, self.class_factors)
 
     def _probabilities(self, reader: FeatureReader, index: int) -> npt.NDArray[np.float32]:
         rows, columns = reader.slices.shape
@@ -136,6 +140,7 @@ class ForestModel(model.Model):
         settings = {
             "bank": self.bank.settings,
             "classes_found": self.classifier.classes_.tolist(),
+            "class_factors": self.class_factors,
             "features": self.bank.names(self.card.detectors),
         }
         return Contents(KIND, settings, _to_arrays(self.classifier))
@@ -176,7 +181,8 @@ def train(
         slice are always drawn. A tree is grown on 30,000 of them at most.
     class_weights
         ``"balanced"`` lets each class count the same, ``"none"`` each pixel; ``"auto"`` balances
-        where less than half of the slices is labelled.
+        where less than half of the slices is labelled, and where pixels are held out, then expects
+        as much of each class as the stack shows (`fiji_poreseg.prior`).
     folds
         In how many blocks along z the labelled slices are left out in turn for the held-out
         score (Roberts et al., Ecography 40 (2017), doi 10.1111/ecog.02881); 0 for none.
@@ -211,7 +217,7 @@ def train(
     sample = _draw(reader, labels, indices, pixels, rng, corrections, correction_weight)
     balanced = model.balances(class_weights, sample.labelled_share)
     classifier = _fit(sample, trees, balanced=balanced, seed=seed)
-    held_out = _held_out_accuracy(sample, folds, reader.reach, trees, balanced=balanced, seed=seed)
+    held_out = _held_out(sample, folds, reader.reach, trees, balanced=balanced, seed=seed)
     card = model.describe(
         stack,
         labels,
@@ -221,13 +227,18 @@ def train(
         seed=seed,
         scores={
             "out_of_bag_accuracy": _out_of_bag(classifier),
-            "held_out_accuracy": held_out,
+            "held_out_accuracy": held_out and held_out.accuracy,
             "pixels": len(sample.y),
             "corrected_pixels": int(np.count_nonzero(sample.weights != 1)) or None,
         },
         packages=("scikit-learn",),
     )
-    return ForestModel(card, bank, classifier)
+    made = ForestModel(card, bank, classifier)
+    if held_out is None or not balanced or class_weights != "auto":
+        return made
+    known = classifier.classes_.astype(int) - 1
+    found = (planes[known] for planes in prior.look(made, stack))
+    return replace(made, class_factors=prior.class_factors(found, *held_out))
 
 
 class _Sample(NamedTuple):
@@ -301,29 +312,46 @@ def _draw(
     )
 
 
-def _held_out_accuracy(
+class _HeldOut(NamedTuple):
+    """Pixels that a forest was not trained on: probabilities, shape (classes, pixels), and truth.
+
+    Both count the classes that are labelled, from 0.
+    """
+
+    probabilities: npt.NDArray[np.float64]
+    truth: npt.NDArray[np.intp]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of them that is right."""
+        return float(np.mean(self.probabilities.argmax(axis=0) == self.truth))
+
+
+def _held_out(
     sample: _Sample, folds: int, gap: int, trees: int, *, balanced: bool, seed: int
-) -> float | None:
-    """Accuracy on slices that were left out in turn, and with them those up to `gap` away.
+) -> _HeldOut | None:
+    """What forests say of slices that were left out in turn, and with them those up to `gap` away.
 
     The forests that are trained for it share the trees, so that it takes about as long as the
     forest itself.
     """
-    slices = np.unique(sample.z)
-    right = scored = 0
+    slices, classes = np.unique(sample.z), np.unique(sample.y)
+    found, truth = [], []
     blocks = np.array_split(slices, min(folds, len(slices))) if folds else []
     for number, block in enumerate(blocks, 1):
         near = (sample.z >= block[0] - gap) & (sample.z <= block[-1] + gap)
+        test = sample.of(np.isin(sample.z, block) & sample.whole)
         rest = sample.of(~near)
-        if len(np.unique(rest.y)) < 2:
+        if len(np.unique(rest.y)) < 2 or not len(test.y):
             continue
         fewer = max(_FEWEST_TREES_TO_SCORE, trees // len(blocks))
         step = f"Growing trees to score, block {number} of {len(blocks)}"
         classifier = _fit(rest, fewer, balanced=balanced, seed=seed, step=step, scored=False)
-        test = sample.of(np.isin(sample.z, block) & sample.whole)
-        right += int(np.count_nonzero(classifier.predict(test.x) == test.y))
-        scored += len(test.y)
-    return right / scored if scored else None
+        planes = np.zeros((len(classes), len(test.y)))
+        planes[np.searchsorted(classes, classifier.classes_)] = classifier.predict_proba(test.x).T
+        found.append(planes)
+        truth.append(np.searchsorted(classes, test.y))
+    return _HeldOut(np.concatenate(found, axis=1), np.concatenate(truth)) if found else None
 
 
 def _cut(
@@ -487,7 +515,12 @@ def _read(card: Card, settings: Mapping[str, Any], arrays: Arrays) -> ForestMode
     classes = np.array(settings["classes_found"], np.uint8)
     if not ((classes >= 1) & (classes <= len(card.classes))).all():
         raise ValueError("the trees know a class that the model does not name")
-    return ForestModel(card, bank, _from_arrays(arrays, classes, features))
+    factors = settings.get("class_factors")
+    if factors is not None:
+        factors = tuple(map(float, factors))
+        if len(factors) != len(classes) or not all(0 < factor <= 1 for factor in factors):
+            raise ValueError("its class factors are not one for each class, from 0 to 1")
+    return ForestModel(card, bank, _from_arrays(arrays, classes, features), factors)
 
 
 model.register_kind(KIND, _read)

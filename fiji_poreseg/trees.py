@@ -5,7 +5,7 @@ Where numba cannot be imported, or with FIJI_PORESEG_COMPILED=0, scikit-learn gi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -38,27 +38,36 @@ class Walk:
     ----------
     classifier
         A fitted scikit-learn forest of one output and at most 256 classes.
+    factors
+        What to multiply the probability of each class by, in the order of `classes_`, before they
+        are made to add up to 1; nothing is changed by default.
     """
 
-    def __init__(self, classifier: RandomForestClassifier) -> None:
+    def __init__(
+        self, classifier: RandomForestClassifier, factors: Sequence[float] | None = None
+    ) -> None:
         self._loops = _loops() if compiled.is_on() else None
         self._classifier = classifier
         self._classes = len(classifier.classes_)
         trees = [each.tree_ for each in classifier.estimators_]
         self._bounds = np.cumsum([0, *(tree.node_count for tree in trees)])
         self._depth = max(tree.max_depth for tree in trees)
-        self._values = np.concatenate([tree.value[:, 0] for tree in trees])
+        self._factors = None if factors is None else np.array(factors)
+        values = [self._weighted(tree.value[:, 0]) for tree in trees]
+        self._values = np.concatenate(values)
         self._nodes = np.zeros(len(self._values), _NODE)
         self._nodes["threshold"] = _rounded_down(np.concatenate([t.threshold for t in trees]))
         self._nodes["feature"] = np.concatenate([tree.feature for tree in trees])
         self._nodes["left"] = np.concatenate([tree.children_left for tree in trees])
         self._nodes["right"] = np.concatenate([tree.children_right for tree in trees])
         self._nodes["nan_left"] = np.concatenate([t.missing_go_to_left for t in trees])
-        most = [np.ptp(tree.value[:, 0], axis=1).max() for tree in trees]
+        most = [np.ptp(of_tree, axis=1).max() for of_tree in values]
         self._rest = np.append(np.cumsum(most[::-1])[::-1], 0.0)
 
     def probabilities(self, features: Features) -> npt.NDArray[np.float64]:
-        """Probabilities of the classes, equal to `predict_proba` with `n_jobs=1` to the bit.
+        """Probabilities of the classes.
+
+        Without factors they equal `predict_proba` with `n_jobs=1` to the bit.
 
         Parameters
         ----------
@@ -86,7 +95,7 @@ class Walk:
         Returns
         -------
         numpy.ndarray
-            uint8, shape (pixels,), equal to `predict_proba(...).argmax(axis=1)`.
+            uint8, shape (pixels,), equal to `predict_proba(...).argmax(axis=1)` without factors.
         """
         found = np.empty(features.shape[1], np.uint8)
         for where, block in _blocks(features):
@@ -110,9 +119,16 @@ class Walk:
             # Not the forest's predict_proba: its threads add the trees up in any order.
             rows = np.ascontiguousarray(block.T)
             for tree in self._classifier.estimators_:
-                sums += tree.tree_.predict(rows).reshape(sums.shape)
-        sums /= len(self._classifier.estimators_)
+                sums += self._weighted(tree.tree_.predict(rows).reshape(sums.shape))
+        if self._factors is None:
+            sums /= len(self._classifier.estimators_)
+        else:
+            sums /= sums.sum(axis=1, keepdims=True)
         return sums
+
+    def _weighted(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """A tree's probabilities, shape (rows, classes), times the factors."""
+        return values if self._factors is None else values * self._factors
 
 
 def _loops() -> ModuleType:

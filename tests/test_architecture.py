@@ -15,6 +15,7 @@ RANKS = [
     {"files", "blocks", "slices", "phantoms", "filters"},
     {"appearance", "audit", "labelings"},
     {"model", "features", "rois", "trees", "journal"},
+    {"prior"},
     {"forest", "resunet", "segmentation", "selection", "correction", "evaluation", "measurement"}
     | {"figures", "suggestion"},
     {"studies"},

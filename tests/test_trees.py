@@ -64,6 +64,21 @@ def test_answers_are_scikit_learn_s(classes, options):
     check(*example(classes, **options))
 
 
+@pytest.mark.parametrize("classes", [2, 4])
+def test_factors_weigh_the_classes(classes):
+    forest, features = example(classes)
+    factors = np.linspace(1, 0.1, classes)
+    weighted = forest.predict_proba(features.T) * factors
+    weighted /= weighted.sum(axis=1, keepdims=True)
+    walk = Walk(forest, factors)
+    np.testing.assert_allclose(walk.probabilities(features), weighted.T, rtol=1e-12)
+    first, second = np.sort(weighted, axis=1)[:, :-3:-1].T
+    clear = first - second > 1e-9
+    labels = walk.labels(features)
+    np.testing.assert_array_equal(labels[clear], weighted.argmax(axis=1)[clear])
+    assert (labels != forest.predict_proba(features.T).argmax(axis=1)).any()
+
+
 def test_a_forest_that_saw_no_missing_values_is_asked_about_some():
     rng = np.random.default_rng(1)
     features = rng.normal(size=(4, 300)).astype(np.float32)

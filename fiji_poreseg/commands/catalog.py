@@ -102,7 +102,8 @@ SeenContext = Annotated[
 ClassWeights = Annotated[
     str,
     Param(
-        "balanced: each class counts the same, none: each pixel; auto balances scribbles",
+        "balanced: each class counts the same, none: each pixel; auto balances scribbles and "
+        "then expects as much of each class as the stack shows",
         choices=models.CLASS_WEIGHTS,
     ),
 ]
@@ -278,7 +279,9 @@ def train_forest(
         How many times a pixel of theirs counts.
     class_weights
         ``"balanced"`` lets each class count the same, ``"none"`` each pixel; ``"auto"`` balances
-        where less than half of the slices is labelled, as by scribbles.
+        where less than half of the slices is labelled, as by scribbles; if enough of them is held
+        out to know how sure the forest may be, it then expects as much of each class as the stack
+        itself shows (doi 10.1162/089976602753284446).
     folds
         Number of blocks of labelled slices that are left out in turn, each with all slices that
         its features reach, for an accuracy on slices that were not trained on.
@@ -461,7 +464,9 @@ def train_resunet(
         How many times a pixel of theirs counts.
     class_weights
         ``"balanced"`` lets each class count the same in the loss, ``"none"`` each pixel; ``"auto"``
-        balances where less than half of the slices is labelled, as by scribbles.
+        balances where less than half of the slices is labelled, as by scribbles; if there are
+        validation slices with enough of them, the network then expects as much of each class as
+        the stack itself shows (doi 10.1162/089976602753284446).
     resume
         Go on where a killed training of the same images and settings was, to the same weights as
         an unbroken one: every 40 steps, ``NAME.checkpoint.npz`` is written beside

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from fiji_poreseg import model
+from fiji_poreseg import model, prior
 from fiji_poreseg.blocks import tiles
-from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.errors import ParameterError, PoreSegWarning
+from fiji_poreseg.model import Arrays
 from fiji_poreseg.resunet import (
     FILTERS,
     NEIGHBOURS,
@@ -95,7 +98,8 @@ def train(
         Safety stop; the model's card records whether it struck. None for no stop.
     class_weights
         ``"balanced"`` lets each class count the same in the cross-entropy, ``"none"`` each pixel;
-        ``"auto"`` balances where less than half of the slices is labelled.
+        ``"auto"`` balances where less than half of the slices is labelled, and where slices are
+        held out, then expects as much of each class as the stack shows (`fiji_poreseg.prior`).
     milling
         ``"forward"`` where a larger index lies deeper, else ``"reverse"``.
     seed
@@ -178,10 +182,11 @@ def train(
     if isinstance(state, ResUNetModel):
         return state
     trained_on, held_out = split({index: views.classes(index) for index in sorted(indices)})
+    share = views.labelled_share(trained_on)
     weights = pixel_weights(
         views.counts(trained_on, len(classes)),
         class_weights,
-        views.labelled_share(trained_on),
+        share,
         None if corrections is None else correction_weight,
     )
     fitting.make_reproducible(seed)
@@ -222,12 +227,41 @@ def train(
         packages=("keras", "tensorflow"),
     )
     made = ResUNetModel(card, seen, filters, to_arrays(trained), fitted.rows, settings)
+    if class_weights == "auto" and model.balances(class_weights, share):
+        made = replace(made, weights=_expecting(made, stack, labels, held_out))
     if file is not None:
         made.save(file)
         # What the safety stop cut short may be gone on with.
         if not fitted.stopped_by_max_minutes:
             checkpoint.place(file).unlink(missing_ok=True)
     return made
+
+
+def _expecting(
+    made: ResUNetModel, stack: xr.DataArray, labels: xr.DataArray, held_out: Sequence[int]
+) -> Arrays:
+    """The weights of a network that learnt from scribbles, to expect of each class what is there.
+
+    A factor of a class's probability is a summand of its logit.
+    """
+    probabilities, truth = [], []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PoreSegWarning)
+        for index, planes in made.predict(stack, held_out):
+            true = labels.isel(z=index).to_numpy()
+            known = (true > 0) & ~np.isnan(planes[0])
+            probabilities.append(planes[:, known])
+            truth.append(true[known].astype(np.intp) - 1)
+    if not truth:
+        return made.weights
+    factors = prior.class_factors(
+        prior.look(made, stack), np.concatenate(probabilities, axis=1), np.concatenate(truth)
+    )
+    if factors is None:
+        return made.weights
+    *_, bias = made.weights
+    shifted = (made.weights[bias] + np.log(factors)).astype(np.float32)
+    return {**made.weights, bias: shifted}
 
 
 def split(classes: Mapping[int, frozenset[int]]) -> tuple[list[int], list[int]]:
