@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fiji_poreseg.bridge import register, start, to_imageplus, to_imglib2, to_xarray
     from fiji_poreseg.commands.catalog import (
+        auto,
         correct,
         evaluate,
         load,
@@ -50,6 +51,7 @@ __all__ = [
     "ParameterError",
     "PoreSegWarning",
     "as_stack",
+    "auto",
     "correct",
     "evaluate",
     "load",
@@ -77,6 +79,7 @@ __all__ = [
 _HOMES = {
     "bridge": ("register", "start", "to_imageplus", "to_imglib2", "to_xarray"),
     "commands.catalog": (
+        "auto",
         "correct",
         "evaluate",
         "load",

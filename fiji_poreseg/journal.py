@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeAlias
 
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.files import begun
+from fiji_poreseg.files import DAMAGE_ERRORS, begun
 
 Settings: TypeAlias = Mapping[str, Any]
 
@@ -93,6 +93,32 @@ def _read(place: Path, settings: Settings, work: str) -> frozenset[int]:
         return frozenset()
     check_same(kept, settings, work)
     return frozenset(int(line) for line in lines[:-1])
+
+
+def read_kept(place: Path, work: str) -> Any:
+    """Read a JSON file in which a work wrote down what it does, or has done.
+
+    Parameters
+    ----------
+    place
+        The file.
+    work
+        What to call it, such as ``"study"``.
+
+    Raises
+    ------
+    ParameterError
+        If it is damaged.
+    """
+    try:
+        return json.loads(place.read_text(encoding="utf-8"))
+    except DAMAGE_ERRORS as error:
+        raise ParameterError(
+            "resume",
+            f"needs a whole {work}",
+            f"{place} ({type(error).__name__})",
+            "It is damaged; delete it, or leave resume out to start anew.",
+        ) from error
 
 
 def check_same(kept: Settings, settings: Settings, work: str) -> None:

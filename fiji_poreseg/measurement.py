@@ -178,23 +178,21 @@ def confusion_of_scores(rows: Sequence[Mapping[str, Any]]) -> Confusion:
 
 
 def confusion_of_labels(
-    segmentation: xr.DataArray, labels: xr.DataArray, indices: Sequence[int]
+    found: Mapping[int, npt.NDArray[np.uint8]], labels: Mapping[int, npt.NDArray[np.uint8]]
 ) -> Confusion:
     """The confusion on the labelled pixels of some slices, in pixels.
 
     Parameters
     ----------
-    segmentation, labels
-        uint8, dims ``("z", "y", "x")``, 0 where nothing is known.
-    indices
-        0-based slices.
+    found, labels
+        By the slice: its segmentation and its labels, shape (y, x), 0 where nothing is known.
     """
-    made = np.zeros((len(indices), 2, 2))
-    for place, index in zip(made, indices, strict=True):
-        found, true = (image.isel(z=index).to_numpy() for image in (segmentation, labels))
+    made = np.zeros((len(found), 2, 2))
+    for place, index in zip(made, found, strict=True):
         for row, truth in enumerate((PORE, SOLID)):
             for column, label in enumerate((PORE, SOLID)):
-                place[row, column] = np.count_nonzero((true == truth) & (found == label))
+                both = (labels[index] == truth) & (found[index] == label)
+                place[row, column] = np.count_nonzero(both)
     return made
 
 

@@ -70,13 +70,29 @@ def select(
     if strategy == "initial":
         return tuple(candidates[:count])
     if strategy == "distributed":
-        return tuple(candidates[i * slices // count] for i in range(count))
+        return tuple(evenly(candidates, count))
     places = unrolled(stack)
     begin = np.linspace(0, 1, 2 * count + 1)[1::2]
     groups = KMeans(count, init=begin[:, np.newaxis], n_init=1, tol=0).fit(places[:, np.newaxis])
     # A slice for each group, near its middle, and no two the same.
     distances = cdist(groups.cluster_centers_, places[candidates, np.newaxis], "sqeuclidean")
     return tuple(sorted(candidates[i] for i in linear_sum_assignment(distances)[1]))
+
+
+def evenly(candidates: Sequence[int], count: int) -> list[int]:
+    """Evenly spaced ones, the first among them: as many as asked for, or all where these are fewer.
+
+    Parameters
+    ----------
+    candidates
+        0-based slices, ascending.
+    count
+        How many.
+    """
+    slices = len(candidates)
+    return (
+        [candidates[i * slices // count] for i in range(count)] if count < slices else [*candidates]
+    )
 
 
 def unrolled(stack: xr.DataArray) -> npt.NDArray[np.float64]:

@@ -10,22 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy.ndimage import gaussian_filter
 from skimage.measure import block_reduce
 
 from fiji_poreseg.appearance import Outside, appearance, outside
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.model import Model, likeliest
+from fiji_poreseg.pore_backs import Suspects
 from fiji_poreseg.progress import track
-from fiji_poreseg.slices import Plane, SliceReader, voxel_offsets
-from fiji_poreseg.stack import SOLID, spacing_nm
+from fiji_poreseg.stack import spacing_nm
 
 # At most as many slices are looked at, evenly spaced.
 _LOOKED_AT = 100
-# A pore-back is darker than the solid that it belongs to, which is milled at one of these depths.
-_DEPTHS_NM = (20.0, 50.0, 80.0, 140.0)
-_SMOOTHED_NM = 15.0
-_DARKER = 0.05
 # Labels tell a model little about slices farther away than that: it sees no deeper.
 _REACH_NM = 140.0
 # What a look is worth right beside a labelled slice, as a share of one beyond that reach.
@@ -263,13 +258,7 @@ def _distance(index: int, labelled: Sequence[int], step_nm: float) -> float | No
 def _doubts(
     model: Model, stack: xr.DataArray, indices: Sequence[int], options: Mapping[str, Any]
 ) -> Iterator[_Doubt]:
-    reader = SliceReader(stack, model.card.normalisation)
-    offsets = voxel_offsets(_DEPTHS_NM, stack, model.card.milling)
-    sigma = [_SMOOTHED_NM / step for step in spacing_nm(stack)[1:]]
-
-    def grey(index: int) -> Plane:
-        return gaussian_filter(reader[index].values[0], sigma)
-
+    suspects = Suspects(stack, model.card.normalisation, model.card.milling)
     mirrored = stack.isel(x=slice(None, None, -1))
     others = (
         model.predict_labels(mirrored, indices, **options)
@@ -283,9 +272,7 @@ def _doubts(
         known = found > 0
         wrong = 1 - probabilities.max(axis=0)
         turned = np.zeros_like(known) if other is None else known & (other[:, ::-1] != found)
-        deeper = [grey(index + offset) for offset in offsets if 0 <= index + offset < len(reader)]
-        darker = np.max(deeper, axis=0) - grey(index) > _DARKER if deeper else np.zeros_like(known)
-        back = (found == SOLID) & darker
+        back = suspects(index, found)
         doubt = np.maximum(wrong, np.maximum(_WRONG_IF_TURNED * turned, _WRONG_IF_DARKER * back))
         shares = (float(np.mean(where[known])) for where in (wrong > _UNSURE, turned, back))
         yield _Doubt(index, np.where(known, doubt, np.nan).astype(np.float16), *shares)

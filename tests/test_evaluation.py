@@ -221,9 +221,11 @@ class TestCorrectedPorosity:
         true, held = float((truth == 1).mean()), 0
         for seed in range(60):
             values = wrong_at_random(truth.to_numpy(), 0.03, 0.2, seed)
-            found, known = truth.copy(data=values), range(seed % 8, 40, 8)
-            counted = measurement.confusion_of_labels(found, truth, known)
-            made = measurement.measure(found, range(40), counted).corrected
+            known = range(seed % 8, 40, 8)
+            counted = measurement.confusion_of_labels(
+                {z: values[z] for z in known}, {z: truth.to_numpy()[z] for z in known}
+            )
+            made = measurement.measure(truth.copy(data=values), range(40), counted).corrected
             held += made.low < true < made.high
         assert 51 <= held < 60
 

@@ -17,6 +17,7 @@ import fiji_poreseg.forest
 import fiji_poreseg.resunet
 from fiji_poreseg import (
     audit,
+    automatic,
     correction,
     evaluation,
     files,
@@ -28,6 +29,7 @@ from fiji_poreseg import (
     suggestion,
 )
 from fiji_poreseg import model as models
+from fiji_poreseg.automatic import Automatic
 from fiji_poreseg.commands import checks, presentation
 from fiji_poreseg.commands.replay import replay
 from fiji_poreseg.commands.spec import Catalog, Param, Role
@@ -1121,6 +1123,104 @@ def suggest(
         boxes = [rectangle(*astuple(box)) for box in presentation.boxes(made)]
         write_rois(rois, boxes, parameter="rois")
     return made
+
+
+@CATALOG.command("PoreSeg Auto", present=presentation.automatic)
+def auto(
+    image: Image,
+    labels: Labels,
+    *,
+    output: Annotated[
+        Path,
+        Param("folder for models, images and report", role=Role.OUTPUT, metavar="DIR"),
+    ],
+    indices: Indices = None,
+    count: Annotated[int, Param("how many slices to train the ResUNet on", ge=2)] = 20,
+    steps: Annotated[int, Param("steps of training of the ResUNet at most", ge=1)] = 200,
+    trees: Annotated[
+        int, Param("number of trees of the forest", ge=1, le=10_000)
+    ] = train_forest.parameters["trees"].default,
+    network: Annotated[str, Param("size of the ResUNet", choices=tuple(FILTERS))] = "base",
+    anyway: Annotated[
+        bool, Param("segment the stack although there is an alarm; no figure is promised then")
+    ] = False,
+    resume: Annotated[bool, Param("go on where a killed call was")] = False,
+    classes: Classes = DEFAULT_CLASSES,
+    mask_foreground: MaskForeground = "solid",
+    milling: Milling = "forward",
+    voxel_size_nm: VoxelSize = None,
+    nodata: NoData = None,
+    seed: Seed = 0,
+) -> Automatic:
+    """Segment a stack by a few labels, check it, and say how good it is; or stop and say why not.
+
+    A forest learns from the labels. On other slices, it and the ResUNet that ships with the
+    package label what both agree about, less what may be a pore-back, and a ResUNet learns from
+    that. The labels, which it has not seen, then tell how good it is.
+
+    Parameters
+    ----------
+    image
+        Stack, dims ``("z", "y", "x")`` or ``("c", "z", "y", "x")``.
+    labels
+        Labels of some slices, such as scribbles on five, spread along the stack; an image of the
+        stack's shape, or ROIs.
+    output
+        Folder for ``forest.poreseg``, ``resunet.poreseg``, ``segmentation.tif``,
+        ``probability.tif`` and ``report.json``; made if it does not exist.
+    indices
+        Slices to take labels from; all that hold labels by default. Needed with a mask.
+    count, steps, network
+        Of the ResUNet: evenly spaced slices without labels to train on, length and size.
+    trees
+        Of the forest.
+    anyway
+        By default it stops where slices look unlike the labelled ones, where forest and ResUNet
+        disagree, or where too much is expected to be wrong: no segmentation is left then, and the
+        report says which slices to label. With it, there is one, without any promise.
+    resume
+        Go on where a killed call with this folder was; start where there is none; answer with what
+        is there where all is done.
+    classes
+        Names of the classes 1, 2, and so on.
+    mask_foreground
+        What 255 stands for in a mask.
+    milling
+        Direction of milling; kept in the models.
+    voxel_size_nm
+        Voxel size in nm (z, y, x) that overrides the image's own.
+    nodata
+        Grey value of pixels without data; left out.
+    seed
+        The same seed gives the same outcome on one machine.
+
+    Returns
+    -------
+    Automatic
+        `trusted`, `alarms`, `accuracy` and `porosity` with 95 % intervals (Rogan and Gladen 1978,
+        doi 10.1093/oxfordjournals.aje.a112510), `to_label`, `segmentation` and `probability`.
+
+    Raises
+    ------
+    ParameterError
+        If stack and labels do not fit, fewer than two classes are labelled, all slices are, the
+        folder cannot be written, or what is to be resumed was begun with something else.
+    """
+    stack = as_stack(image, voxel_size_nm=voxel_size_nm, nodata=nodata)
+    given = labels_from(labels, stack, mask_foreground=mask_foreground, classes=classes)
+    labelled = selection.labelled(given, indices)
+    settings = automatic.Settings(
+        count=count,
+        trees=trees,
+        network=network,
+        start=checks.resunet_to_start_from(None, network, NEIGHBOURS, stack, classes),
+        steps=steps,
+        anyway=anyway,
+        milling=milling,
+        seed=seed,
+    )
+    checks.make_folder(output)
+    return automatic.run(stack, given, labelled, settings, output, resume=resume)
 
 
 @CATALOG.command("PoreSeg Measure", present=presentation.measurement)

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from fiji_poreseg.audit import UNSEEN
+from fiji_poreseg.automatic import Automatic
 from fiji_poreseg.commands.spec import Box, Presentation
 from fiji_poreseg.correction import Correction
 from fiji_poreseg.evaluation import Evaluation
@@ -124,6 +125,28 @@ def evaluation(made: Evaluation) -> Presentation:
         errors = [f"{name} {_number(entry['error'])}" for name, entry in made.pore_back.items()]
         lines.append(f"Error inside: {', '.join(errors)}".replace("_", "-"))
     return Presentation(rows=rows, lines=lines)
+
+
+def automatic(made: Automatic) -> Presentation:
+    """The images where there are some, what to label next, and what may be expected."""
+    images = {
+        name: image
+        for name, image in (("probability", made.probability), ("segmentation", made.segmentation))
+        if image is not None
+    }
+    lines = [f"Alarm: {alarm}" for alarm in made.alarms]
+    if made.alarms:
+        lines.append(f"Not to be trusted. Label more slices, such as {listed(made.to_label)}")
+    if made.accuracy is not None:
+        lines.append(f"Expected accuracy: {made.accuracy}")
+    if made.porosity is not None:
+        lines.append(f"Porosity: {made.porosity}")
+    lines.append(f"Models, images and report are in {made.folder.resolve()}")
+    return Presentation(
+        images=images,
+        rows=[{"index": index, "slice": index + 1} for index in made.to_label],
+        lines=lines,
+    )
 
 
 def measurement(made: Measurement) -> Presentation:

@@ -20,11 +20,11 @@ from fiji_poreseg import model as models
 from fiji_poreseg.errors import PoreSegWarning
 from fiji_poreseg.evaluation import KINDS, Threshold, best_threshold
 from fiji_poreseg.files import write_text
+from fiji_poreseg.journal import read_kept
 from fiji_poreseg.model import Model, likeliest
 from fiji_poreseg.progress import part_of, track
 from fiji_poreseg.stack import SOLID
 from fiji_poreseg.studies.plan import MODELS, Plan, Settings, Trial
-from fiji_poreseg.studies.workplace import read_kept
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -230,7 +230,7 @@ def _kept(trial: Trial, folder: Path) -> Result | None:
     place = trial.file(folder, ".json")
     if not place.exists():
         return None
-    content = read_kept(place)
+    content = read_kept(place, "study")
     scored = tuple(row["index"] for row in content["slices"])
     same = tuple(content["training_indices"]) == trial.training and scored == trial.scored
     if same and trial.file(folder, models.SUFFIX).exists():

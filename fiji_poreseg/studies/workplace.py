@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.files import DAMAGE_ERRORS, begun, write_text
-from fiji_poreseg.journal import Settings, check_same
+from fiji_poreseg.files import begun, write_text
+from fiji_poreseg.journal import Settings, check_same, read_kept
 
 _TRIALS, _SETTINGS = "trials", "settings.json"
 
@@ -49,7 +48,7 @@ def open_workplace(folder: Path, settings: Settings, *, resume: bool) -> Path:
         )
     there = aside if aside.exists() else finished
     if resume and (there / _SETTINGS).exists():
-        check_same(read_kept(there / _SETTINGS), settings, "study")
+        check_same(read_kept(there / _SETTINGS, "study"), settings, "study")
         return there
     if aside.exists():
         shutil.rmtree(aside)
@@ -74,22 +73,3 @@ def _is_foreign(place: Path) -> bool:
     if not place.is_dir():
         return place.exists()
     return not (place / _SETTINGS).exists() and any(place.iterdir())
-
-
-def read_kept(place: Path) -> Any:
-    """Read one of the JSON files of a study's trials.
-
-    Raises
-    ------
-    ParameterError
-        If it is damaged.
-    """
-    try:
-        return json.loads(place.read_text(encoding="utf-8"))
-    except DAMAGE_ERRORS as error:
-        raise ParameterError(
-            "resume",
-            "needs a whole study",
-            f"{place} ({type(error).__name__})",
-            "It is damaged; delete it, or leave resume out to start anew.",
-        ) from error

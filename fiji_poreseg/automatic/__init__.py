@@ -1,0 +1,267 @@
+"""From a few labels to a checked segmentation, with no hand in between.
+
+A forest learns from the labels. On slices without labels, it and the ResUNet that ships with the
+package label what both are sure of and agree about, solid that may be a pore-back left out; the
+ResUNet learns from that. The labels have no part in it: they say how good the outcome is.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from fiji_poreseg import files, measurement, segmentation, selection, suggestion
+from fiji_poreseg.automatic.checking import better, unlike
+from fiji_poreseg.automatic.settings import Settings
+from fiji_poreseg.automatic.teaching import grow_forest, train_resunet
+from fiji_poreseg.errors import ParameterError, PoreSegWarning
+from fiji_poreseg.journal import check_same, read_kept
+from fiji_poreseg.measurement import Estimate
+from fiji_poreseg.model import Model, digest_of_slices
+from fiji_poreseg.progress import part_of, track
+from fiji_poreseg.stack import spacing_nm
+
+__all__ = ["Automatic", "Settings", "run"]
+
+FOREST, RESUNET = "forest.poreseg", "resunet.poreseg"
+SEGMENTATION, PROBABILITY, REPORT = "segmentation.tif", "probability.tif", "report.json"
+_SETTINGS = "settings.json"
+_WORK = "auto"
+# Evenly spaced slices on which the models are compared, and as many to name.
+_COMPARED, _TO_LABEL = 20, 5
+
+
+@dataclass(frozen=True)
+class Automatic:
+    """What `auto` answers with.
+
+    Parameters
+    ----------
+    folder
+        Where it all is.
+    alarms
+        Why the outcome should not be trusted, in words; empty where it may be.
+    accuracy
+        Expected share of the pixels that are right; None where there is an alarm.
+    porosity
+        Of the whole stack, corrected by what the labels say is wrong; None where there is an
+        alarm or there are more than two classes.
+    to_label
+        0-based slices that are most worth labelling next, the first one first.
+    model
+        Which model made the segmentation: ``"resunet"``, or ``"pretrained"`` where the labels say
+        that it is better; None where it was not made.
+    segmentation, probability
+        As `segment` answers with; None where an alarm stopped it before.
+    """
+
+    folder: Path
+    alarms: tuple[str, ...]
+    accuracy: Estimate | None
+    porosity: Estimate | None
+    to_label: tuple[int, ...]
+    model: str | None = None
+    segmentation: xr.DataArray | None = None
+    probability: xr.DataArray | None = None
+
+    @property
+    def trusted(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.alarms
+
+    def as_json(self) -> dict[str, Any]:
+        """What stands in ``report.json``."""
+        return {
+            "trusted": self.trusted,
+            "alarms": list(self.alarms),
+            "model": self.model,
+            "accuracy": None if self.accuracy is None else self.accuracy._asdict(),
+            "porosity": None if self.porosity is None else self.porosity._asdict(),
+            "to_label": list(self.to_label),
+        }
+
+
+def run(
+    stack: xr.DataArray,
+    labels: xr.DataArray,
+    indices: Sequence[int],
+    settings: Settings,
+    folder: Path,
+    *,
+    resume: bool,
+) -> Automatic:
+    """Segment a stack by a few labels.
+
+    Parameters
+    ----------
+    stack
+        A checked stack.
+    labels
+        uint8 labels on its voxels, dims ``("z", "y", "x")``.
+    indices
+        0-based slices whose labels count.
+    settings
+        How.
+    folder
+        Where to write; it exists. What is there of an earlier call stays until this one is done.
+    resume
+        Go on where an earlier call was killed; where all is done, answer with that.
+
+    Raises
+    ------
+    ParameterError
+        If fewer than two classes are labelled, all slices are, or what is to be resumed was begun
+        with other images or settings.
+    """
+    shared = _shared(stack, labels, indices, settings)
+    if resume and not files.begun(folder / _WORK).exists() and (folder / REPORT).exists():
+        return _finished(folder, shared)
+    unlabelled = [index for index in range(stack.sizes["z"]) if index not in set(indices)]
+    if not unlabelled:
+        raise ParameterError(
+            "labels",
+            "must leave slices to find out about",
+            f"labels in all {len(indices)} slices",
+            "Train a model with train_resunet.",
+        )
+    work = _workplace(folder, shared, resume=resume)
+    if not (work / REPORT).exists():
+        made = _make(stack, labels, indices, unlabelled, settings, work)
+        report = made.as_json() | {"settings": shared}
+        files.write_text(work / REPORT, json.dumps(report, indent=1) + "\n")
+    _put_in_place(work, folder)
+    return _finished(folder, shared)
+
+
+def _make(
+    stack: xr.DataArray,
+    labels: xr.DataArray,
+    indices: Sequence[int],
+    unlabelled: Sequence[int],
+    settings: Settings,
+    work: Path,
+) -> Automatic:
+    with part_of("Step 1 of 4, forest"):
+        grown = grow_forest(stack, labels, indices, settings, work / FOREST)
+        alarms = unlike(stack, grown)
+    compared = selection.evenly(range(stack.sizes["z"]), _COMPARED)
+
+    def outcome(alarms: Sequence[str], by: Model, **more: Any) -> Automatic:
+        worth = suggestion.suggest(by, stack, indices, _TO_LABEL, indices=compared, regions=0)
+        to_label = tuple(one.index for one in worth.slices)
+        return Automatic(work, tuple(alarms), to_label=to_label, **more)
+
+    with warnings.catch_warnings():
+        # The first step has said what there is to say of the stack.
+        warnings.simplefilter("ignore", PoreSegWarning)
+        if alarms and not settings.anyway:
+            return outcome(alarms, grown)
+        with part_of("Step 2 of 4, ResUNet"):
+            trained = train_resunet(stack, labels, unlabelled, settings, grown, work / RESUNET)
+        with part_of("Step 3 of 4, checks"):
+            check = better(trained, settings.start, grown, stack, labels, indices, compared)
+        alarms += check.alarms
+        if alarms and not settings.anyway:
+            return outcome(alarms, check.model)
+        with part_of("Step 4 of 4, segmentation"):
+            made = segmentation.apply(
+                check.model,
+                stack,
+                range(stack.sizes["z"]),
+                output=work / SEGMENTATION,
+                probability=work / PROBABILITY,
+                resume=True,
+            )
+            measured = measurement.measure(
+                made.segmentation, range(stack.sizes["z"]), check.confusion
+            )
+            return outcome(
+                alarms,
+                check.model,
+                model="resunet" if check.model is trained else "pretrained",
+                accuracy=None if alarms else check.accuracy,
+                porosity=None if alarms else measured.corrected,
+            )
+
+
+def _shared(
+    stack: xr.DataArray, labels: xr.DataArray, indices: Sequence[int], settings: Settings
+) -> dict[str, Any]:
+    """What must be the same where a call is gone on with."""
+    return {
+        "indices": list(indices),
+        "classes": list(labels.attrs["classes"]),
+        "count": settings.count,
+        "trees": settings.trees,
+        "network": settings.network,
+        "start": None if settings.start is None else settings.start.digest(),
+        "steps": settings.steps,
+        "anyway": settings.anyway,
+        "milling": settings.milling,
+        "voxel_size_nm": list(spacing_nm(stack)),
+        "nodata": stack.attrs.get("nodata"),
+        "seed": settings.seed,
+        "image": digest_of_slices(stack, track(range(stack.sizes["z"]), "Reading the image")),
+        "labels": digest_of_slices(labels, indices),
+    }
+
+
+def _workplace(folder: Path, shared: Mapping[str, Any], *, resume: bool) -> Path:
+    """The hidden folder in which everything is made."""
+    work = files.begun(folder / _WORK)
+    kept = work / _SETTINGS
+    if resume and kept.exists():
+        check_same(read_kept(kept, _WORK), shared, _WORK)
+        return work
+    if work.exists():
+        shutil.rmtree(work)
+    work.mkdir()
+    files.write_text(kept, json.dumps(shared, indent=1) + "\n")
+    return work
+
+
+def _put_in_place(work: Path, folder: Path) -> None:
+    """Put what is finished in the place of what an earlier call left, the report last.
+
+    What is killed meanwhile is gone on with: what is not in the work folder is in place already.
+    """
+    (folder / REPORT).unlink(missing_ok=True)
+    made = read_kept(work / REPORT, _WORK)["model"] is not None
+    for name in (FOREST, RESUNET, SEGMENTATION, PROBABILITY):
+        if (work / name).exists():
+            (work / name).replace(folder / name)
+        elif not made and name in (SEGMENTATION, PROBABILITY):
+            # No older one beside a report that says that there is none.
+            (folder / name).unlink(missing_ok=True)
+    (work / REPORT).replace(folder / REPORT)
+    shutil.rmtree(work)
+
+
+def _finished(folder: Path, shared: Mapping[str, Any]) -> Automatic:
+    """What stands in the folder."""
+    report = read_kept(folder / REPORT, _WORK)
+    check_same(report["settings"], shared, _WORK)
+
+    def image(name: str) -> xr.DataArray | None:
+        return files.read(folder / name) if report["model"] else None
+
+    def estimate(name: str) -> Estimate | None:
+        return None if report[name] is None else Estimate(**report[name])
+
+    return Automatic(
+        folder,
+        tuple(report["alarms"]),
+        estimate("accuracy"),
+        estimate("porosity"),
+        tuple(report["to_label"]),
+        report["model"],
+        image(SEGMENTATION),
+        image(PROBABILITY),
+    )
