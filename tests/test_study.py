@@ -600,3 +600,67 @@ def test_the_example_macro_says_which_way_is_best(ij, inputs, capfd):
     means = next(r for r in table if r["index"] == "mean" and r["score"] == "accuracy")
     best = max(("3 initial", "3 distributed"), key=lambda name: float(means[name]))
     assert f"Best for forest: {best}, accuracy {float(means[best]):.4f}" in printed
+
+
+class TestLabelledTwice:
+    """A person's second labels are scored like a prediction, and stand beside the models."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def second(cls, small):
+        """Of three slices, in which every twentieth pixel is another class than before."""
+        again = np.zeros_like(small.truth)
+        again[[2, 9, 20]] = small.truth[[2, 9, 20]]
+        again[:, ::5, ::4] = np.where(again[:, ::5, ::4] > 0, 3 - again[:, ::5, ::4], 0)
+        return fp.make_labels(again, small.stack, name="again")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def made(cls, inputs, second, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("twice")
+        fp.write(folder / "again.tif", second)
+        options = BRIEF | {"indices": "2,7", "relabelled": folder / "again.tif"}
+        assert main(line(inputs, folder / "study", **options)) == 0
+        return folder / "study"
+
+    def test_every_table_has_them(self, made, small, second):
+        expected = fp.evaluate(second, small.truth)
+        rows = [row for row in rows_of(made / "scores.csv") if row["model"] == "human"]
+        assert [int(row["index"]) for row in rows] == [2, 9, 20]
+        assert [float(row["accuracy"]) for row in rows] == [s.accuracy for s in expected.slices]
+        table = {(row["index"], row["score"]): row["human"] for row in rows_of(made / "table1.csv")}
+        assert float(table["2", "accuracy"]) == pytest.approx(expected.slices[0].accuracy, abs=1e-6)
+        assert float(table["mean", "accuracy"]) == pytest.approx(
+            expected.mean["accuracy"], abs=1e-6
+        )
+        assert table["7", "accuracy"] == ""
+        assert "Human, labelled twice" in (made / "table1.md").read_text()
+        assert "Human, labelled twice" in (made / "table1.tex").read_text()
+        text = (made / "report.html").read_text()
+        assert "Human, labelled twice" in text
+        assert "labelled a second time" in text
+        bundle = json.loads((made / "run.json").read_text())
+        assert bundle["relabelled"]["slices"] == [2, 9, 20]
+        assert "--relabelled" in bundle["command_line"]
+
+    def test_without_them_no_table_speaks_of_a_person(self, brief):
+        assert "Human" not in (brief / "report.html").read_text()
+        assert "human" not in (brief / "table1.csv").read_text()
+
+    def test_other_slices_are_refused(self, small, inputs, tmp_path):
+        truth = small.truth.copy()
+        truth[10:] = 0
+        again = fp.make_labels(np.where(np.arange(SLICES)[:, None, None] < 20, 0, small.truth),
+                               small.stack)  # fmt: skip
+        with pytest.raises(fp.ParameterError, match="`relabelled` must label slices that the"):
+            fp.study(
+                small.stack,
+                truth,
+                relabelled=again,
+                output=tmp_path / "out",
+                counts=(2, 3),
+                repeats=1,
+                **QUICK | {"models": ("forest",)},
+            )
+        # Before anything is trained.
+        assert not list((tmp_path / "out").iterdir())

@@ -48,13 +48,13 @@ class Automatic:
         Where it all is.
     alarms
         Why the outcome should not be trusted, in words; empty where it may be.
+    to_label
+        0-based slices that are most worth labelling next, the first one first.
     accuracy
         Expected share of the pixels that are right; None where there is an alarm.
     porosity
         Of the whole stack, corrected by what the labels say is wrong; None where there is an
         alarm or there are more than two classes.
-    to_label
-        0-based slices that are most worth labelling next, the first one first.
     model
         Which model made the segmentation: ``"resunet"``, or ``"pretrained"`` where the labels say
         that it is better; None where it was not made.
@@ -64,9 +64,9 @@ class Automatic:
 
     folder: Path
     alarms: tuple[str, ...]
-    accuracy: Estimate | None
-    porosity: Estimate | None
     to_label: tuple[int, ...]
+    accuracy: Estimate | None = None
+    porosity: Estimate | None = None
     model: str | None = None
     segmentation: xr.DataArray | None = None
     probability: xr.DataArray | None = None
@@ -121,7 +121,7 @@ def run(
         with other images or settings.
     """
     shared = _shared(stack, labels, indices, settings)
-    if resume and not files.begun(folder / _WORK).exists() and (folder / REPORT).exists():
+    if resume and _is_finished(folder, shared):
         return _finished(folder, shared)
     unlabelled = [index for index in range(stack.sizes["z"]) if index not in set(indices)]
     if not unlabelled:
@@ -165,8 +165,13 @@ def _make(
             return outcome(alarms, grown)
         with part_of("Step 2 of 4, ResUNet"):
             trained = train_resunet(stack, labels, unlabelled, settings, grown, work / RESUNET)
+        candidates = [one for one in (trained, settings.start) if one is not None]
+        if trained is None:
+            alarms += ("the models agree about one class only",)
+        if not candidates or (alarms and not settings.anyway):
+            return outcome(alarms, grown)
         with part_of("Step 3 of 4, checks"):
-            check = better(trained, settings.start, grown, stack, labels, indices, compared)
+            check = better(candidates, grown, stack, labels, indices, compared)
         alarms += check.alarms
         if alarms and not settings.anyway:
             return outcome(alarms, check.model)
@@ -244,6 +249,17 @@ def _put_in_place(work: Path, folder: Path) -> None:
     shutil.rmtree(work)
 
 
+def _is_finished(folder: Path, shared: Mapping[str, Any]) -> bool:
+    """Whether a report is there of this very call; of another, only where nothing is begun."""
+    if not (folder / REPORT).exists():
+        return False
+    work = files.begun(folder / _WORK)
+    same = read_kept(folder / REPORT, _WORK)["settings"] == json.loads(json.dumps(shared))
+    if same and work.exists():
+        shutil.rmtree(work)
+    return same or not work.exists()
+
+
 def _finished(folder: Path, shared: Mapping[str, Any]) -> Automatic:
     """What stands in the folder."""
     report = read_kept(folder / REPORT, _WORK)
@@ -258,9 +274,9 @@ def _finished(folder: Path, shared: Mapping[str, Any]) -> Automatic:
     return Automatic(
         folder,
         tuple(report["alarms"]),
+        tuple(report["to_label"]),
         estimate("accuracy"),
         estimate("porosity"),
-        tuple(report["to_label"]),
         report["model"],
         image(SEGMENTATION),
         image(PROBABILITY),

@@ -56,13 +56,18 @@ def train_resunet(
     settings: Settings,
     grown: ForestModel,
     file: Path,
-) -> ResUNetModel:
-    """A ResUNet that learns what the forest and the one that it starts from agree about."""
+) -> ResUNetModel | None:
+    """A ResUNet that learns what the forest and the one that it starts from agree about.
+
+    None where that is one class only.
+    """
     chosen = selection.evenly(unlabelled, settings.count)
     teachers: list[Model] = [grown]
     if settings.start is not None:
         teachers.append(settings.start)
     lessons = dict(_lessons(stack, teachers, chosen))
+    if len(frozenset[int]().union(*map(np.unique, lessons.values())) - {0}) < 2:
+        return None
     nothing = np.zeros(labels.shape[1:], np.uint8)
     planes = lazy_planes(lambda index: lessons.get(index, nothing), labels.shape, np.uint8)
     # TensorFlow is loaded by what trains with it.

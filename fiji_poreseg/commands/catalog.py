@@ -1320,6 +1320,14 @@ def study(
             metavar="I,J,…",
         ),
     ] = None,
+    relabelled: Annotated[
+        LabelsLike,
+        Param(
+            "labels of some of these slices that were made a second time: an image or ROIs",
+            role=Role.IMAGE,
+            metavar="LABELS",
+        ),
+    ] = None,
     compare: Annotated[
         str,
         Param("paper: its numbers beside those of the study", choices=studies.COMPARISONS),
@@ -1372,6 +1380,10 @@ def study(
     indices
         Slices for the table and figures. For one that a trial was trained on, the nearest that
         none was trained on stands in, and the table says so.
+    relabelled
+        The human ceiling: labels of slices that `truth` labels, too, made a second time, by the
+        same person or by another one. They are scored like a prediction and stand beside the
+        models.
     compare
         ``"paper"`` adds the paper's Table 1, whose three slices are then those of the study.
     folds, gap
@@ -1408,6 +1420,11 @@ def study(
     again = replay(CATALOG["study"], locals())
     stack = as_stack(image, voxel_size_nm=voxel_size_nm, nodata=nodata)
     given = labels_from(truth, stack, mask_foreground=mask_foreground, parameter="truth")
+    second = None
+    if relabelled is not None:
+        second = labels_from(
+            relabelled, stack, mask_foreground=mask_foreground, parameter="relabelled"
+        )
     settings = studies.Settings(
         strategies=strategies,
         counts=counts,
@@ -1427,4 +1444,6 @@ def study(
     )
     plan = studies.make_plan(stack, given, settings)
     checks.make_folder(output)
-    return studies.run(stack, given, plan, settings, output, resume=resume, replay=again)
+    return studies.run(
+        stack, given, plan, settings, output, resume=resume, replay=again, relabelled=second
+    )

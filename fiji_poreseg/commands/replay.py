@@ -31,12 +31,17 @@ def replay(command: Command[..., Any], bound: Mapping[str, object]) -> dict[str,
     given = {
         name: _written(bound[name], parameter.info.role)
         for name, parameter in command.parameters.items()
-        if name != "resume" and (parameter.required or bound[name] != parameter.default)
+        if name != "resume" and (parameter.required or _is_given(bound[name], parameter.default))
     }
     return {
         "command_line": command_line(command, given),
         "macro_line": record_line(command, given),
     }
+
+
+def _is_given(value: object, default: object) -> bool:
+    """Whether a value is another one than the default; images are not compared pixel by pixel."""
+    return value is not None if default is None else value != default
 
 
 def _written(value: object, role: Role) -> object:

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.evaluation import SliceScore, best_threshold, score_slice
 from fiji_poreseg.files import write_csv, write_text
 from fiji_poreseg.model import digest_of_slices, likeliest
 from fiji_poreseg.progress import report, track
+from fiji_poreseg.selection import holding
 from fiji_poreseg.stack import spacing_nm
 from fiji_poreseg.studies import summary, tables
 from fiji_poreseg.studies.bundle import describe_run
@@ -66,6 +68,8 @@ class Study:
         How many slices are enough; empty where only one number was tried.
     findings
         What of the paper was seen; empty without its four trials.
+    human
+        The scores of slices that were labelled a second time.
     """
 
     folder: Path
@@ -74,6 +78,7 @@ class Study:
     errors: Sequence[Mapping[str, Any]]
     curves: Sequence[Enough]
     findings: Sequence[Finding]
+    human: Sequence[SliceScore] = ()
 
     @property
     def table(self) -> list[dict[str, Any]]:
@@ -83,7 +88,7 @@ class Study:
     @property
     def scores(self) -> list[dict[str, Any]]:
         """A row for each trial, model, repeat and slice, as in ``scores.csv``."""
-        return summary.score_rows(self.results)
+        return summary.score_rows(self.results, self.human)
 
     @property
     def verdicts(self) -> list[str]:
@@ -100,6 +105,7 @@ def run(
     *,
     resume: bool,
     replay: Mapping[str, str],
+    relabelled: xr.DataArray | None = None,
 ) -> Study:
     """Train and score all trials, and leave tables, figures and a report.
 
@@ -118,26 +124,40 @@ def run(
         what an earlier one left stays until this one is done.
     replay
         ``command_line`` and ``macro_line`` that do the same.
+    relabelled
+        Labels of the same slices, or of some of them, made a second time; 0 elsewhere.
 
     Raises
     ------
     ParameterError
         If what is to be resumed was begun with other images or trainings.
     """
+    human = [] if relabelled is None else _labelled_twice(truth, relabelled)
     shared = _shared(stack, truth, settings)
     work = open_workplace(folder, shared, resume=resume)
     results = run_trials(stack, truth, plan, settings, work, resume=resume)
     made = Study(
         folder,
         summary.table(
-            plan, results, _baseline(stack, truth, plan), with_paper=settings.compare == "paper"
+            plan,
+            results,
+            _baseline(stack, truth, plan),
+            human,
+            with_paper=settings.compare == "paper",
         ),
         results,
         summary.errors(plan, results),
         summary.enough(plan, results),
         summary.findings(plan, results),
+        human,
     )
     bundle = describe_run(stack, truth, settings, plan, results, shared, replay)
+    if relabelled is not None:
+        bundle["relabelled"] = {
+            "name": str(relabelled.name),
+            "slices": [score.index for score in human],
+            "sha256": _digest(relabelled, "second labels"),
+        }
     _write(made, stack, truth, plan, bundle, work)
     close_workplace(work, folder)
     return made
@@ -177,6 +197,24 @@ def _baseline(stack: xr.DataArray, truth: xr.DataArray, plan: Plan) -> list[Slic
     return scores
 
 
+def _labelled_twice(truth: xr.DataArray, relabelled: xr.DataArray) -> list[SliceScore]:
+    """Scores of a person's second labels of slices, as if they were a prediction."""
+    scores = []
+    for index in holding(relabelled):
+        found, true = (image.isel(z=index).to_numpy() for image in (relabelled, truth))
+        known = (found > 0) & (true > 0)
+        if known.any():
+            scores.append(score_slice(index, found, true, known))
+    if not scores:
+        raise ParameterError(
+            "relabelled",
+            "must label slices that the truth labels, too",
+            "no pixel that both label",
+            "Give the labels that were made a second time of some of the same slices.",
+        )
+    return scores
+
+
 def _write(
     made: Study,
     stack: xr.DataArray,
@@ -196,7 +234,7 @@ def _write(
     write_text(folder / "table1.md", tables.markdown(made.lines))
     write_text(folder / "table1.tex", tables.latex(made.lines))
     report("Drawing", 0, 4)
-    drawing.scores_by_index(folder / "figure1", plan, results)
+    drawing.scores_by_index(folder / "figure1", plan, results, made.human)
     report("Drawing", 1, 4)
     index = plan.figure2_index
     grey = stack.isel(c=0) if "c" in stack.dims else stack

@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from fiji_poreseg.evaluation import SliceScore
 from fiji_poreseg.figures import FALSE_PORE, FALSE_SOLID, show_raw
 from fiji_poreseg.files import replacing
 from fiji_poreseg.stack import PORE, SOLID
@@ -40,6 +41,7 @@ _MARKERS = ("o", "s", "^", "D")
 _RIGHT_PORE, _RIGHT_SOLID = "#333333", "#D9D9D9"
 _WIDTH = 7.2
 _RING: Any = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "linestyle": "none"}
+_STAR: Any = {"marker": "*", "markersize": 10, "color": "black", "linestyle": "none", "zorder": 5}
 _STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -49,7 +51,9 @@ _STYLE: Any = {
 }
 
 
-def scores_by_index(path: Path, plan: Plan, results: Sequence[Result]) -> None:
+def scores_by_index(
+    path: Path, plan: Plan, results: Sequence[Result], human: Sequence[SliceScore] = ()
+) -> None:
     """Figure 1: loss and accuracy against the index.
 
     Every slice as a curve (over the repeats: mean, and a band from the lowest to the highest),
@@ -61,6 +65,8 @@ def scores_by_index(path: Path, plan: Plan, results: Sequence[Result]) -> None:
         File to write, without ending.
     plan, results
         The study.
+    human
+        Scores of slices that were labelled twice: stars.
     """
     models = list(dict.fromkeys(result.trial.model for result in results))
     with matplotlib.rc_context(_STYLE):
@@ -93,6 +99,7 @@ def scores_by_index(path: Path, plan: Plan, results: Sequence[Result]) -> None:
                     linewidth=0.8,
                     zorder=1,
                 )
+                axis.plot([one.index for one in human], [one.accuracy for one in human], **_STAR)
             _training_ticks(axis, results)
             axis.set_ylabel("Loss (nats)" if score == "loss" else "Accuracy")
             axis.set_title(f"{MODELS[model]}: {score}", fontsize=11, loc="left")
@@ -104,6 +111,8 @@ def scores_by_index(path: Path, plan: Plan, results: Sequence[Result]) -> None:
             for arm in plan.arms
         ]
         handles.append(Line2D([], [], color="#777777", linewidth=0.8, label="Majority"))
+        if human:
+            handles.append(Line2D([], [], label="Human, labelled twice", **_STAR))
         figure.legend(
             handles=handles,
             loc="outside lower center",

@@ -87,7 +87,8 @@ def render(
             folder / "figure1.png",
             "Loss and accuracy against the index of the slice, a curve for each trial",
             "Curves: every slice that the trial was not trained on; bands: from the lowest to the "
-            "highest repeat. Points: the slices of Table 1. Ticks: the slices trained on.",
+            "highest repeat. Points: the slices of Table 1. Ticks: the slices trained on."
+            + (" Stars: slices that were labelled twice." if "relabelled" in bundle else ""),
         ),
         "<h2>Figure 2. Predictions of each model</h2>",
         _figure(
@@ -176,7 +177,7 @@ def _about_table(bundle: Mapping[str, Any]) -> str:
         "Loss: cross-entropy in nats. Majority: calling every pixel the slice's most frequent "
         "class. Best threshold: one grey value for the whole stack, picked with the truth. Mean: "
         f"over the {bundle['unseen_slices']} labelled slices that no trial was trained on."
-        f"{spread}{moved}"
+        f"{spread}{moved}" + (f" {tables.ABOUT_HUMAN}" if "relabelled" in bundle else "")
     )
 
 

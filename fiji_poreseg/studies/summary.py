@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ SCORES = {
     "iou_solid": "IoU of the solid",
 }
 MEAN = "mean"
+HUMAN = "human"
 # Less is not worth labelling for: half a point of accuracy.
 LEAST_GAIN = 0.005
 # At the first slice of the paper, 20 initial and 20 distributed differ by 0.002.
@@ -62,9 +63,9 @@ class Line:
         Key of `SCORES`.
     cells
         By the column: the score over the repeats.
-    majority, threshold
-        Of calling every pixel the slice's most frequent class, and of the best global threshold;
-        None where they have no such score.
+    majority, threshold, human
+        Of calling every pixel the slice's most frequent class, of the best global threshold, and
+        of the person who labelled slices a second time; None where they have no such score.
     paper
         By the column: what the paper has there.
     """
@@ -76,6 +77,7 @@ class Line:
     cells: Mapping[Arm, Spread | None]
     majority: float | None
     threshold: float | None
+    human: float | None = None
     paper: Mapping[Arm, float] = field(default_factory=dict)
 
     @property
@@ -88,7 +90,12 @@ class Line:
 
 
 def table(
-    plan: Plan, results: Sequence[Result], baseline: Sequence[SliceScore], *, with_paper: bool
+    plan: Plan,
+    results: Sequence[Result],
+    baseline: Sequence[SliceScore],
+    human: Sequence[SliceScore] = (),
+    *,
+    with_paper: bool,
 ) -> list[Line]:
     """Table 1.
 
@@ -98,10 +105,13 @@ def table(
         The study.
     baseline
         Scores of the best global threshold on the slices that no trial was trained on.
+    human
+        Scores of the slices that were labelled twice.
     with_paper
         Whether the paper's numbers stand beside; its slices are then those of the study, in order.
     """
     thresholds = {score.index: score for score in baseline}
+    second = {score.index: score for score in human}
     majorities = majority(results)
     lines = []
     places: list[tuple[int | str, int | None]] = [*plan.places.items(), (MEAN, None)]
@@ -120,6 +130,11 @@ def table(
                         if score == "accuracy"
                         else None,
                         _mean(getattr(thresholds[z], score) for z in _at(plan, index)),
+                        _mean(
+                            getattr(one, score)
+                            for z, one in second.items()
+                            if index is None or z == index
+                        ),
                         {
                             arm: numbers[arm.strategy, arm.count][position]
                             for arm in plan.arms
@@ -362,9 +377,9 @@ def findings(plan: Plan, results: Sequence[Result]) -> list[Finding]:
     return found
 
 
-def score_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """A row for each trial, model, repeat and slice, as in ``scores.csv``."""
-    return [
+def score_rows(results: Sequence[Result], human: Sequence[SliceScore] = ()) -> list[dict[str, Any]]:
+    """A row for each trial, model, repeat and slice, as in ``scores.csv``; the person's last."""
+    rows = [
         {
             "strategy": result.trial.arm.strategy,
             "count": result.trial.arm.count,
@@ -378,6 +393,13 @@ def score_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
         for result in results
         for row in result.rows
     ]
+    second = [
+        dict.fromkeys(rows[0])
+        | asdict(score)
+        | {"model": HUMAN, "porosity_error": score.porosity - score.porosity_truth}
+        for score in human
+    ]
+    return [*rows, *second]
 
 
 def _models(results: Sequence[Result]) -> list[str]:

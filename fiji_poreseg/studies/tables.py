@@ -13,12 +13,18 @@ from fiji_poreseg.studies.summary import Line, Spread
 _DIGITS = 6
 _CORNER = "Predicted image"
 _BASELINES = ("Majority", "Best threshold")
+_HUMAN = "Human, labelled twice"
 _PAPER = "as in the paper"
+ABOUT_HUMAN = (
+    "Human: the same slices labelled a second time, scored like a prediction; its mean is over "
+    "those slices. No model can be shown to be better than that."
+)
 
 
 def csv_rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
     """A row for each model, index and score: means, and lowest and highest of the repeats."""
     with_paper = any(line.paper for line in lines)
+    with_human = _any_human(lines)
     rows = []
     for line in lines:
         row: dict[str, Any] = {
@@ -29,6 +35,8 @@ def csv_rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
             "majority": _round(line.majority),
             "best_threshold": _round(line.threshold),
         }
+        if with_human:
+            row["human"] = _round(line.human)
         for arm, spread in line.cells.items():
             row[arm.name] = _round(spread.mean if spread else None)
             row[f"{arm.name} lowest"] = _round(spread.low if spread else None)
@@ -49,6 +57,7 @@ def short_rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
             **{arm.name: spread.mean if spread else None for arm, spread in line.cells.items()},
             "majority": line.majority,
             "best threshold": line.threshold,
+            **({"human": line.human} if _any_human(lines) else {}),
         }
         for line in lines
     ]
@@ -119,7 +128,12 @@ def _note(lines: Sequence[Line]) -> str:
     return (
         "Loss: cross-entropy in nats. Mean: over all slices that no trial was trained on. "
         f"Best threshold: one grey value for the whole stack, picked with the truth.{spread}"
+        + (f" {ABOUT_HUMAN}" if _any_human(lines) else "")
     )
+
+
+def _any_human(lines: Sequence[Line]) -> bool:
+    return any(line.human is not None for line in lines)
 
 
 def _by_model(lines: Sequence[Line]) -> list[tuple[str, list[Line]]]:
@@ -129,13 +143,16 @@ def _by_model(lines: Sequence[Line]) -> list[tuple[str, list[Line]]]:
 def _cells(lines: Sequence[Line], write: Callable[[Spread | None], str]) -> list[list[str]]:
     """The first row and the others, as text."""
     arms: list[Arm] = list(lines[0].cells)
-    rows = [[_CORNER, *(arm.title for arm in arms), *_BASELINES]]
+    human = _any_human(lines)
+    rows = [[_CORNER, *(arm.title for arm in arms), *_BASELINES, *([_HUMAN] if human else [])]]
     for line in lines:
         baselines = [_number(line.majority), _number(line.threshold)]
+        if human:
+            baselines.append(_number(line.human))
         rows.append([line.title, *(write(line.cells[arm]) for arm in arms), *baselines])
         if line.paper:
             numbers = [f"{line.paper[arm]:.3f}" if arm in line.paper else "" for arm in arms]
-            rows.append([_PAPER, *numbers, "", ""])
+            rows.append([_PAPER, *numbers, *([""] * len(baselines))])
     return rows
 
 

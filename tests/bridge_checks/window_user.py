@@ -373,6 +373,18 @@ def record_every_command(folder):
         Model=f"{folder}/resunet.poreseg",
     )
     run("PoreSeg Segment", Image="phantom", Output="resunet.tif")
+    activate("phantom-truth")
+    run(
+        "PoreSeg Auto",
+        Image="phantom",
+        Labels="phantom-truth",
+        Output=f"{folder}/auto",
+        Indices="0, 5,11",
+        Count=3,
+        Steps=2,
+        Trees=5,
+        Anyway=True,
+    )
     run(
         "PoreSeg Study",
         Image="phantom",

@@ -1,0 +1,184 @@
+"""From a few labels to a checked segmentation, and where it stops and says so."""
+
+import json
+
+import numpy as np
+import pytest
+
+import fiji_poreseg as fp
+from fiji_poreseg.progress import reporting
+
+LABELLED = (3, 11, 19, 27)
+QUICK = {"count": 4, "steps": 3, "trees": 20}
+FILES = {"forest.poreseg", "resunet.poreseg", "segmentation.tif", "probability.tif", "report.json"}
+
+
+@pytest.fixture(scope="module")
+def labels(phantom):
+    """As many pixels of either class, in four slices."""
+    rng = np.random.default_rng(0)
+    truth = phantom.truth.to_numpy()
+    values = np.where(rng.random(truth.shape) < np.where(truth == 2, 0.2, 0.05), truth, 0)
+    values[[z for z in range(len(truth)) if z not in LABELLED]] = 0
+    return fp.make_labels(values.astype(np.uint8), phantom.stack)
+
+
+@pytest.fixture(scope="module")
+def made(phantom, labels, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("auto") / "made"
+    return fp.auto(phantom.stack, labels, output=folder, **QUICK)
+
+
+@pytest.fixture(scope="module")
+def strange(phantom):
+    """The stack, after a detector failed behind the labels."""
+    values = phantom.stack.to_numpy().astype(float)
+    values[12:] += np.random.default_rng(0).normal(0, 40, values[12:].shape)
+    return phantom.stack.copy(data=values.clip(0, 255).astype(np.uint8))
+
+
+def contents(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_it_leaves_models_images_and_a_report(made, phantom):
+    assert contents(made.folder) == FILES
+    report = json.loads((made.folder / "report.json").read_text())
+    assert report["trusted"]
+    assert made.trusted
+    assert report["accuracy"]["value"] == made.accuracy.value
+    right = float((made.segmentation == phantom.truth).mean())
+    assert right > 0.93
+    assert abs(made.accuracy.value - right) < 0.03
+    assert made.porosity.low < float((phantom.truth == 1).mean()) < made.porosity.high
+    assert made.porosity.high - made.porosity.low < 0.1
+
+
+def test_the_segmentation_is_that_of_the_model_it_names(made, phantom):
+    model = {"resunet": made.folder / "resunet.poreseg", "pretrained": "pretrained"}[made.model]
+    again = fp.segment(phantom.stack, model=model)
+    np.testing.assert_array_equal(again.segmentation, made.segmentation)
+    np.testing.assert_array_equal(again.probability, made.probability)
+
+
+def test_what_judges_was_not_trained_on(made, labels, phantom):
+    trained = fp.load(made.folder / "resunet.poreseg").card.training_indices
+    assert len(trained) == QUICK["count"]
+    assert not set(trained) & set(LABELLED)
+    # Labels that are wrong half of the time leave nothing to be sure of.
+    values, rng = labels.to_numpy(), np.random.default_rng(1)
+    swapped = np.where((values > 0) & (rng.random(values.shape) < 0.5), 3 - values, values)
+    absurd = fp.auto(
+        phantom.stack, fp.make_labels(swapped, phantom.stack), output=made.folder / "x", **QUICK
+    )
+    assert not absurd.trusted
+    assert absurd.accuracy is None
+    assert absurd.porosity is None
+
+
+def test_it_stops_where_slices_look_otherwise_and_says_which_to_label(strange, labels, tmp_path):
+    early = labels.copy(data=np.where(np.arange(30)[:, None, None] < 12, labels, 0))
+    old = tmp_path / "out" / "segmentation.tif"
+    old.parent.mkdir()
+    fp.write(old, early)
+    stopped = fp.auto(strange, early, output=tmp_path / "out", **QUICK)
+    assert "noisier than what was trained on" in stopped.alarms[0]
+    assert (stopped.segmentation, stopped.accuracy, stopped.porosity) == (None, None, None)
+    assert contents(old.parent) == {"forest.poreseg", "report.json"}
+    assert any(index >= 12 for index in stopped.to_label)
+    assert fp.auto(strange, early, output=old.parent, resume=True, **QUICK).alarms == stopped.alarms
+
+    anyway = fp.auto(strange, early, output=tmp_path / "anyway", anyway=True, **QUICK)
+    assert anyway.alarms[: len(stopped.alarms)] == stopped.alarms
+    assert anyway.segmentation.shape == strange.shape
+    assert (anyway.accuracy, anyway.porosity) == (None, None)
+
+
+class StoppedError(Exception):
+    pass
+
+
+class StopAt:
+    """Stops at a step of the work."""
+
+    def __init__(self, step, done):
+        self.step, self.done, self.seen = step, done, []
+
+    def update(self, description, done, total):
+        del total
+        self.seen.append(description)
+        if self.step in description and done >= self.done:
+            raise StoppedError
+
+
+@pytest.mark.parametrize(
+    ("step", "done"), [("Growing trees", 10), ("Training", 1), ("Comparing", 3), ("Segmenting", 7)]
+)
+def test_what_is_stopped_is_gone_on_with(made, phantom, labels, tmp_path, step, done):
+    folder = tmp_path / "out"
+    with pytest.raises(StoppedError), reporting(StopAt(step, done)):
+        fp.auto(phantom.stack, labels, output=folder, **QUICK)
+    # Nothing has its name before all is done.
+    assert not contents(folder) & FILES
+    listener = StopAt("never", 0)
+    with reporting(listener):
+        again = fp.auto(phantom.stack, labels, output=folder, resume=True, **QUICK)
+    if step != "Growing trees":
+        assert not any("Growing trees" in said for said in listener.seen)
+    assert contents(folder) == FILES
+    np.testing.assert_array_equal(again.segmentation, made.segmentation)
+    assert again.as_json() == made.as_json()
+    for name in ("forest.poreseg", "resunet.poreseg"):
+        assert (folder / name).read_bytes() == (made.folder / name).read_bytes()
+
+
+def test_what_is_done_is_not_done_again(made, phantom, labels):
+    listener = StopAt("Step", 0)
+    with reporting(listener):
+        again = fp.auto(phantom.stack, labels, output=made.folder, resume=True, **QUICK)
+    assert again.as_json() == made.as_json()
+    with pytest.raises(fp.ParameterError, match="`trees` must be 20, as in the auto"):
+        fp.auto(phantom.stack, labels, output=made.folder, resume=True, **(QUICK | {"trees": 21}))
+
+
+def test_labels_everywhere_leave_nothing_to_find_out(phantom, tmp_path):
+    with pytest.raises(fp.ParameterError, match="must leave slices to find out about"):
+        fp.auto(phantom.stack, phantom.truth, output=tmp_path / "out", **QUICK)
+
+
+def test_three_classes_and_two_detectors(phantom, labels, tmp_path):
+    values = labels.to_numpy().copy()
+    values[:, :, :8] = np.where(values[:, :, :8] > 0, 3, 0)
+    stack = fp.make_stack(np.stack([phantom.stack, 255 - phantom.stack.data]), (10, 10, 10))
+    stack[:, :, :, :8] = stack[:, :, :, :8] // 4 + 190
+    made = fp.auto(
+        stack,
+        values,
+        output=tmp_path / "out",
+        anyway=True,
+        network="small",
+        classes=("pore", "solid", "glue"),
+        **QUICK,
+    )
+    assert made.model == "resunet"
+    assert made.probability.dims == ("class", "z", "y", "x") or made.probability.sizes["c"] == 3
+    assert made.porosity is None
+
+
+def test_a_macro_leaves_the_same(ij, made, phantom, labels, tmp_path):
+    fp.write(tmp_path / "stack.tif", phantom.stack)
+    fp.write(tmp_path / "labels.tif", labels)
+    said = ij.run_macro(
+        """
+        folder = getArgument();
+        open(folder + "/stack.tif");
+        run("PoreSeg Auto", "labels=[" + folder + "/labels.tif] output=[" + folder
+            + "/out] count=4 steps=3 trees=20");
+        return getTitle() + ";" + nResults + ";" + getResult("index", 0);
+        """,
+        str(tmp_path),
+    )
+    assert said == f"stack-segmentation;{len(made.to_label)};{made.to_label[0]}"
+    by_macro = json.loads((tmp_path / "out" / "report.json").read_text())
+    of_python = json.loads((made.folder / "report.json").read_text())
+    assert by_macro == of_python
