@@ -3,6 +3,7 @@
     python benchmarks/forest.py speed                  512 x 512 x 16, 2 minutes
     python benchmarks/forest.py speed --size 1024      how it grows
     python benchmarks/forest.py accuracy               600 x 256 x 256, 40 minutes
+    python benchmarks/forest.py accuracy --labels scribbles            one kind of labels only
     python benchmarks/forest.py accuracy --slices 200 --size 128       3 minutes
     python benchmarks/forest.py features               the worth of each group, 8 minutes
 
@@ -32,6 +33,7 @@ from unittest import mock
 
 import numpy as np
 import xarray as xr
+from scribbles import SCRIBBLED_SHARE, scribbles
 from skimage.feature import multiscale_basic_features
 from skimage.future import fit_segmenter, predict_segmenter
 from sklearn.ensemble import RandomForestClassifier
@@ -43,7 +45,6 @@ from fiji_poreseg.trees import Walk
 
 THREADS = 2
 TENTHS = 10
-SCRIBBLED_SLICES, SCRIBBLED_SHARE = 5, 0.005
 
 
 def their_forest(
@@ -263,37 +264,7 @@ def dense(made: fp.Phantom, count: int) -> xr.DataArray:
     return fp.make_labels(values, made.stack)
 
 
-def scribbles(made: fp.Phantom, seed: int = 0) -> xr.DataArray:
-    """Lines drawn at random inside pore and solid, as much of each, on distributed slices."""
-    rng = np.random.default_rng(seed)
-    trained_on = fp.select_slices(made.stack, strategy="distributed", count=SCRIBBLED_SLICES)
-    truth = made.truth.to_numpy()
-    values = np.zeros(truth.shape, np.uint8)
-    for z in trained_on:
-        for label in (1, 2):
-            wanted = SCRIBBLED_SHARE * truth[z].size / 2
-            while np.count_nonzero(values[z] == label) < wanted:
-                draw_line(values[z], truth[z], label, rng)
-    return fp.make_labels(values, made.stack)
-
-
-def draw_line(
-    drawn: np.ndarray, truth: np.ndarray, label: int, rng: np.random.Generator, length: int = 25
-) -> None:
-    """Draw a line that bends, from a random pixel of a class to where the class ends."""
-    place = np.array(rng.choice(np.argwhere(truth == label)), float)
-    angle = rng.uniform(0, 2 * np.pi)
-    for _ in range(length):
-        row, column = map(int, place)
-        inside = 0 <= place[0] < truth.shape[0] and 0 <= place[1] < truth.shape[1]
-        if not inside or truth[row, column] != label:
-            return
-        drawn[row, column] = label
-        angle += rng.normal(0, 0.3)
-        place += np.sin(angle), np.cos(angle)
-
-
-def accuracy(slices: int, size: int, seed: int) -> list[str]:
+def accuracy(slices: int, size: int, seed: int, labels_of: str = "") -> list[str]:
     """Errors by tenth of the stack, ours as a share of scikit-image's."""
     made = fp.phantom(slices=slices, size=size, seed=seed)
     tasks = {
@@ -309,6 +280,8 @@ def accuracy(slices: int, size: int, seed: int) -> list[str]:
         "|---|---|---|" + "---|" * TENTHS,
     ]
     for name, (labels, share) in tasks.items():
+        if labels_of not in name:
+            continue
         theirs, own = compare(made, labels, share=share)
         for tool, errors in (("scikit-image", theirs), ("fiji-poreseg", own)):
             cells = " | ".join(f"{error:.4f}" for error in errors)
@@ -366,12 +339,13 @@ def main() -> None:
     parser.add_argument("--slices", type=int, help="slices of the stack")
     parser.add_argument("--size", type=int, help="its rows and columns")
     parser.add_argument("--seed", type=int, default=0, help="seed of the phantom")
+    parser.add_argument("--labels", default="", help="of accuracy: kinds whose name holds this")
     asked = parser.parse_args()
     if asked.what == "speed":
         size = asked.size or 512
         lines = [*like_for_like(size), "", *tool_for_tool(asked.slices or 16, size)]
     elif asked.what == "accuracy":
-        lines = accuracy(asked.slices or 600, asked.size or 256, asked.seed)
+        lines = accuracy(asked.slices or 600, asked.size or 256, asked.seed, asked.labels)
     else:
         lines = worth(asked.slices or 100, asked.size or 128, asked.seed)
     sys.stdout.write("\n".join(lines) + "\n")
