@@ -206,7 +206,44 @@ def rois_to_labels(
     classes: Sequence[str] = DEFAULT_CLASSES,
     parameter: str = "labels",
 ) -> xr.DataArray:
-    """Paint ROIs as labels.
+    """Paint ROIs as labels; see `painted`.
+
+    Parameters
+    ----------
+    rois, stack, classes, parameter
+        As there.
+
+    Returns
+    -------
+    xarray.DataArray
+        uint8, dims ``("z", "y", "x")``, 0 where no ROI is.
+
+    Raises
+    ------
+    ParameterError
+        As there, or if no pixel is covered.
+    """
+    values = np.zeros(tuple(stack.sizes[axis] for axis in ("z", "y", "x")), np.uint8)
+    for index, plane in painted(rois, stack, classes=classes, parameter=parameter).items():
+        values[index] = plane
+    if not values.any():
+        raise ParameterError(
+            parameter,
+            "must cover at least one pixel of the stack",
+            "ROIs that lie outside the image, or none",
+            "Check that they belong to this stack.",
+        )
+    return make_labels(values, stack, classes=classes).assign_attrs(dense=False)
+
+
+def painted(
+    rois: Iterable[ImagejRoi],
+    stack: xr.DataArray,
+    *,
+    classes: Sequence[str] = DEFAULT_CLASSES,
+    parameter: str = "labels",
+) -> dict[int, npt.NDArray[np.uint8]]:
+    """Paint ROIs as labels, slice by slice.
 
     The label is the ROI's group, else the class whose name the ROI has (ImageJ's ``-1``,
     ``-2`` after it do not matter). The slice is the ROI's position, counted from 1; in a
@@ -228,29 +265,23 @@ def rois_to_labels(
 
     Returns
     -------
-    xarray.DataArray
-        uint8, dims ``("z", "y", "x")``, 0 where no ROI is.
+    dict
+        By the index of each slice that a ROI touches: uint8, shape (y, x), 0 where none is.
 
     Raises
     ------
     ParameterError
         If a ROI has no class or no slice, lies outside the stack's slices, or is a text or an
-        image; or if no pixel is covered.
+        image.
     """
-    slices, height, width = (stack.sizes[axis] for axis in ("z", "y", "x"))
-    values = np.zeros((slices, height, width), np.uint8)
+    planes: dict[int, npt.NDArray[np.uint8]] = {}
     for where in _places(without_looks(rois), parameter):
         label = _label(where, classes)
         for index, patch in _patches(where, stack):
-            values[index][patch.rows, patch.columns][patch.covered] = label
-    if not values.any():
-        raise ParameterError(
-            parameter,
-            "must cover at least one pixel of the stack",
-            "ROIs that lie outside the image, or none",
-            "Check that they belong to this stack.",
-        )
-    return make_labels(values, stack, classes=classes).assign_attrs(dense=False)
+            blank = np.zeros((stack.sizes["y"], stack.sizes["x"]), np.uint8)
+            plane = planes.setdefault(index, blank)
+            plane[patch.rows, patch.columns][patch.covered] = label
+    return planes
 
 
 def labels_from(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from matplotlib import image as pictures
 
 import fiji_poreseg as fp
@@ -68,6 +69,30 @@ class Photographer:
         dialog.actionPerformed(action(cancel, action.ACTION_PERFORMED, cancel.getLabel()))
         time.sleep(PAUSE_S)
 
+    def labelling(self, stack: xr.DataArray, truth: xr.DataArray) -> None:
+        """Label a slice in pore and solid, and write what the forest answers."""
+        image = self._ij.to_imageplus(stack.rename("stack"))
+        image.show()
+        for title in ("Results", "Log"):
+            self._ij.java("ij.WindowManager").getFrame(title).dispose()
+        self._ij.java("ij.IJ").doCommand("PoreSeg Label")
+        time.sleep(PAUSE_S)
+        place = self._ij.java("ij.IJ").getInstance().getBounds()
+        image.getWindow().setLocation(place.x + 400, place.y + place.height + 20)
+        keys = self._ij.java("java.awt.event.KeyEvent")
+        for label, key in ((1, keys.VK_1), (2, keys.VK_2)):
+            for line in lines_in(truth.to_numpy()[0] == label):
+                image.setRoi(self._ij.java("ij.gui.Line")(*line))
+                image.getWindow().toFront()
+                image.getCanvas().requestFocus()
+                time.sleep(PAUSE_S / 2)
+                self._type(key)
+        time.sleep(4 * PAUSE_S)
+        size = self._ij.java("java.awt.Toolkit").getDefaultToolkit().getScreenSize()
+        self._write("label", size)
+        image.changes = False
+        image.close()
+
     def _type(self, *keys: int) -> None:
         for key in keys:
             self._robot.keyPress(key)
@@ -105,10 +130,25 @@ def take_pictures(folder: Path) -> None:
         for title in DIALOGS:
             photographer.dialog(title)
         ij.close()
+        photographer.labelling(made.stack, made.truth)
+        ij.close()
         ij.java("ij.IJ").getInstance().quit()
     except Exception:  # whatever it is, the window would stay open for ever
         traceback.print_exc()
         os._exit(1)
+
+
+def lines_in(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
+    """The longest level lines in each fourth of a mask: x, y of both ends."""
+    found = []
+    for band in np.array_split(np.arange(len(mask)), 4):
+        runs = []
+        for row in band:
+            edges = np.flatnonzero(np.diff([0, *mask[row], 0]))
+            runs += [(stop - start, row, start, stop) for start, stop in edges.reshape(-1, 2)]
+        _, row, start, stop = max(runs)
+        found.append((int(start) + 2, int(row), int(stop) - 3, int(row)))
+    return found
 
 
 def wait_for_imagej() -> bridge.ImageJ:

@@ -18,7 +18,7 @@ RANKS = [
     {"prior"},
     {"forest", "resunet", "segmentation", "selection", "correction", "evaluation", "measurement"}
     | {"figures", "suggestion"},
-    {"studies", "automatic"},
+    {"studies", "automatic", "labelling"},
     {"commands"},
     {"bridge"},
     {"demo", "doctor", "installation", "remote"},

@@ -51,7 +51,7 @@ def recorded(tmp_path_factory, display):
 
 def test_the_menu_has_every_command(recorded):
     _, seen = recorded
-    assert seen["menu"] == seen["titles"]
+    assert seen["menu"] == [*seen["titles"], "PoreSeg Label"]
 
 
 def test_every_command_is_recorded_once_and_in_order(recorded):
@@ -160,6 +160,22 @@ def test_warnings_stand_in_the_log(faults):
 def test_quitting_under_a_command_leaves_no_file(faults):
     folder, _ = faults
     assert {path.name for path in folder.iterdir()} == {"forest.poreseg", "seen.json"}
+
+
+def test_labels_are_drawn_and_answered(tmp_path, display, ij):
+    seen = use_window("label", tmp_path, display)
+    assert "1: label as pore" in seen["panel"]
+    assert seen["labels"] == ["pore", "pore", "solid", "solid"]
+    assert seen["right"] > 0.9
+    assert seen["right on another slice"] > 0.9
+    assert "Learnt from" in seen["status"]
+    assert seen["kept"] == seen["left"] == 3
+    assert seen["listeners"] == ["ij.ImageJ"]
+    # What the forest answered is no label.
+    assert "Trained on slices 4" in seen["log"]
+    assert "needs an image that is open" in seen["no image"]
+    with pytest.raises(fp.EngineError, match="needs ImageJ's window: fiji-poreseg gui"):
+        ij.run_macro('run("PoreSeg Label");')
 
 
 def test_ctrl_c_in_the_terminal_ends_it(tmp_path, display):

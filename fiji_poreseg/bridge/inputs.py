@@ -54,10 +54,10 @@ class _OpenImage:
 
     def overlay(self) -> Sequence[roifile.ImagejRoi]:
         overlay = self._image.getOverlay()
-        return [] if overlay is None else [_to_roifile(roi) for roi in overlay.toArray()]
+        return [] if overlay is None else [to_roifile(roi) for roi in overlay.toArray()]
 
 
-def _to_roifile(roi: Any) -> roifile.ImagejRoi:
+def to_roifile(roi: Any) -> roifile.ImagejRoi:
     """Copy an overlay's selection with its name, group and position."""
     encoded = jclass("ij.io.RoiEncoder").saveAsByteArray(roi)
     return roifile.ImagejRoi.frombytes(bytes(np.asarray(encoded).astype(np.uint8)))

@@ -18,6 +18,8 @@ from fiji_poreseg.bridge.dialogs import CommandDialog, show_message, wrapped
 from fiji_poreseg.bridge.embedded import flush_python
 from fiji_poreseg.bridge.inputs import resolve
 from fiji_poreseg.bridge.jvm import jclass
+from fiji_poreseg.bridge.labelling import TITLE as LABEL
+from fiji_poreseg.bridge.labelling import label_current_image
 from fiji_poreseg.bridge.progress import ImageJReporter
 from fiji_poreseg.bridge.results import show
 from fiji_poreseg.bridge.window import add_to_menu
@@ -34,6 +36,8 @@ from fiji_poreseg.errors import (
 from fiji_poreseg.progress import reporting
 
 _CANCELED = "Macro canceled"
+# What is done in the window only, beside the commands.
+_TOOLS: Mapping[str, Callable[[], None]] = {LABEL: label_current_image}
 # What the user can put right and try again.
 _FAULTS = (ParameterError, EngineError, OSError)
 
@@ -58,8 +62,10 @@ class Session:
         for command in catalog.values():
             self._commands[command.name] = command
             table.put(command.title, f'{PLUGIN}("{command.name}")')
+        for title in _TOOLS:
+            table.put(title, f'{PLUGIN}("{title}")')
         if jclass("ij.IJ").getInstance() is not None:
-            add_to_menu(command.title for command in catalog.values())
+            add_to_menu([*(command.title for command in catalog.values()), *_TOOLS])
 
     def cancel(self, longest_s: float) -> None:
         """Cancel the command that runs, as Esc does, and wait until it has cleared up."""
@@ -125,6 +131,10 @@ class Session:
 
     def _accept(self, name: Any) -> None:
         """Run a command; ImageJ calls this from the generated plugin, in the command's thread."""
+        tool = _TOOLS.get(str(name))
+        if tool is not None:
+            self._use(str(name), tool)
+            return
         command = self._commands[str(name)]
         try:
             if _from_menu(command):
@@ -133,6 +143,19 @@ class Session:
                 self._run_from_macro(command)
         finally:
             flush_python()
+
+    def _use(self, title: str, tool: Callable[[], None]) -> None:
+        """Do what needs the window; ImageJ shows what is wrong, or the macro stops at it."""
+        try:
+            tool()
+        except _FAULTS as error:
+            interpreter = jclass("ij.macro.Interpreter").getInstance()
+            if interpreter is None:
+                show_message(title, in_words(error))
+                return
+            if self._running is not None:
+                self._failure = error
+            interpreter.abort(f"{title}: {in_words(error)}")
 
     def _run_from_menu(self, command: Command[..., Any]) -> None:
         """Ask for the parameters until the command has run, or the user gives up."""

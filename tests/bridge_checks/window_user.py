@@ -18,6 +18,7 @@ import traceback
 from pathlib import Path
 
 import jpype
+import numpy as np
 
 import fiji_poreseg as fp
 from fiji_poreseg import bridge, cli
@@ -491,13 +492,148 @@ def interrupt(_):
     time.sleep(PATIENCE_S)
 
 
-SCENARIOS = {"record": record_every_command, "faults": make_faults, "interrupt": interrupt}
+def label_by_hand(folder):
+    """Draw in a slice, press keys, and look at what the forest answers."""
+    seen = {}
+    made = fp.phantom(slices=9, size=512, seed=2)
+    show(made.stack, "stack")
+    image = java("ij.WindowManager").getCurrentImage()
+    image.setSlice(5)
+    (entry,) = (entry for entry in menu_entries() if entry.getLabel() == "PoreSeg Label")
+    click(entry)
+    panel = wait_for("the panel", lambda: window_titled("PoreSeg Label: stack"))
+    (status,) = (part for part in parts(panel) if isinstance(part, java("java.awt.TextArea")))
+    seen["panel"] = text_of(panel)
+
+    press_key(image, "1")
+    wait_for("advice", lambda: "Nothing is selected" in str(status.getText()))
+    truth = made.truth.to_numpy()[4]
+    for label in (1, 2):
+        for _ in range(2):
+            image.setRoi(java("ij.gui.ShapeRoi")(inside(truth, label, len(layers(image)))))
+            press_key(image, str(label))
+            wait_for("the selection to become a label", lambda: image.getRoi() is None)
+    wait_for("an answer", lambda: answered(image) is not None)
+    wait_for("an answer from all labels", lambda: "in 1 slice" in str(status.getText()))
+    time.sleep(SETTLED_S)
+    seen["labels"] = [str(roi.getName()) for roi in layers(image)]
+    found = answered(image)
+    seen["right"] = float((found == (truth == 2)).mean())
+    seen["status"] = str(status.getText())
+
+    press_key(image, "9")
+    wait_for("the answer to hide", lambda: answered(image) is None)
+    begun = time.monotonic()
+    press_key(image, "9")
+    wait_for("the answer to show again", lambda: answered(image) is not None)
+    seen["seconds"] = time.monotonic() - begun
+
+    image.setSlice(8)
+    wait_for("an answer on another slice", lambda: position_of_answer(image) == 8)
+    other = answered(image)
+    seen["right on another slice"] = float((other == (made.truth.to_numpy()[7] == 2)).mean())
+    image.setSlice(5)
+    wait_for("an answer on the first", lambda: position_of_answer(image) == 5)
+    # A row of the last label, and of no other.
+    image.setRoi(0, 5 + 3 * 3, truth.shape[1], 1)
+    press_key(image, "0")
+    wait_for("the label to go", lambda: len(layers(image)) < len(seen["labels"]))
+    seen["left"] = len(layers(image))
+    # Other keys are ImageJ's, and so are the digits when all is done.
+    press_key(image, "a")
+    wait_for("Select All", lambda: image.getRoi() and image.getRoi().getFloatWidth() == 512)
+    click(next(p for p in parts(panel) if isinstance(p, java("java.awt.Button"))))
+    wait_for("the panel to close", lambda: not panel.isShowing())
+    wait_for("the answer to go", lambda: answered(image) is None)
+    seen["kept"] = len(layers(image))
+    listeners = [str(one.getClass().getName()) for one in image.getCanvas().getKeyListeners()]
+    seen["listeners"] = listeners
+
+    # Again, until the image is closed under it.
+    click(entry)
+    wait_for("the panel again", lambda: window_titled("PoreSeg Label: stack"))
+    wait_for("the answer again", lambda: answered(image) is not None)
+    java("ij.macro.MacroRunner")('run("PoreSeg Train Forest", "trees=5 folds=0");print("grown");')
+    wait_for("the training", lambda: "grown" in log())
+    seen["log"] = log()
+    image.changes = False
+    image.close()
+    wait_for("the panel to go with it", lambda: window_titled("PoreSeg Label: stack") is None)
+    java("ij.macro.MacroRunner")('run("PoreSeg Label");')
+    message = dialog("Macro Error")
+    seen["no image"] = text_of(message)
+    press(message)
+    return seen
+
+
+def inside(truth, label, seed):
+    """Some rows of a class, as a shape."""
+    areas = java("java.awt.geom.Area")()
+    for row in range(5 + 3 * seed, len(truth), 60):
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], truth[row] == label, [0]])))
+        for start, stop in edges.reshape(-1, 2):
+            rectangle = java("java.awt.Rectangle")(int(start), row, int(stop - start), 1)
+            areas.add(java("java.awt.geom.Area")(rectangle))
+    return areas
+
+
+def window_titled(title):
+    windows = java("java.awt.Frame").getFrames()
+    return next((w for w in windows if w.isShowing() and str(w.getTitle()) == title), None)
+
+
+def press_key(image, key):
+    event = java("java.awt.event.KeyEvent")
+    canvas = image.getCanvas()
+    pressed = event(canvas, event.KEY_PRESSED, 0, 0, ord(key.upper()), jpype.JChar(key))
+    manager = java("java.awt.KeyboardFocusManager").getCurrentKeyboardFocusManager()
+    type_it = jpype.JProxy(
+        "java.lang.Runnable", dict={"run": lambda: manager.redispatchEvent(canvas, pressed)}
+    )
+    java("java.awt.EventQueue").invokeAndWait(type_it)
+
+
+def everything_over(image):
+    overlay = image.getOverlay()
+    return [] if overlay is None else list(overlay.toArray())
+
+
+def layers(image):
+    """The labels in an overlay."""
+    return [roi for roi in everything_over(image) if not isinstance(roi, java("ij.gui.ImageRoi"))]
+
+
+def answer_over(image):
+    found = [roi for roi in everything_over(image) if isinstance(roi, java("ij.gui.ImageRoi"))]
+    return found[0] if found else None
+
+
+def answered(image):
+    """Where the forest answers solid, or None."""
+    roi = answer_over(image)
+    if roi is None:
+        return None
+    pixels = np.asarray(roi.getProcessor().getPixels())
+    return pixels.reshape(image.getHeight(), image.getWidth()) & 0xFFFFFF > 0
+
+
+def position_of_answer(image):
+    roi = answer_over(image)
+    return None if roi is None else int(roi.getPosition())
+
+
+SCENARIOS = {
+    "record": record_every_command,
+    "faults": make_faults,
+    "interrupt": interrupt,
+    "label": label_by_hand,
+}
 
 
 def use(scenario, folder):
     try:
         wait_for("ImageJ", lambda: bridge._running)
-        wait_for("the menu", lambda: len(menu_entries()) == len(CATALOG))
+        wait_for("the menu", lambda: len(menu_entries()) == len(CATALOG) + 1)
         (folder / "seen.json").write_text(json.dumps(SCENARIOS[scenario](folder)))
         for image in (java("ij.WindowManager").getImage(title) for title in titles()):
             image.changes = False
