@@ -12,7 +12,7 @@ further classes.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,6 +22,7 @@ from skimage.measure import label
 from skimage.segmentation import clear_border
 
 from fiji_poreseg.errors import ParameterError, PoreSegWarning
+from fiji_poreseg.lazy import lazy_planes
 
 Spacing: TypeAlias = tuple[float, float, float]
 
@@ -176,6 +177,32 @@ def make_labels(
         name=name or like.name,
         attrs={**kept, "classes": tuple(classes)},
     )
+
+
+def labels_of_slices(
+    planes: Mapping[int, npt.NDArray[np.uint8]],
+    like: xr.DataArray,
+    *,
+    classes: Sequence[str] = DEFAULT_CLASSES,
+) -> xr.DataArray:
+    """Make labels of a few slices, without memory for the others.
+
+    Parameters
+    ----------
+    planes
+        By the 0-based slice: class numbers, shape (y, x).
+    like, classes
+        As for `make_labels`.
+
+    Returns
+    -------
+    xarray.DataArray
+        As from `make_labels`, lazy.
+    """
+    shape = tuple(like.sizes[axis] for axis in AXES)
+    nothing = np.zeros(shape[1:], np.uint8)
+    lazy = lazy_planes(lambda index: planes.get(index, nothing), shape, np.uint8)
+    return make_labels(lazy, like, name="labels", classes=classes)
 
 
 def slice_labels_of(stack: xr.DataArray) -> tuple[str, ...] | None:

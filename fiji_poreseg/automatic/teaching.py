@@ -13,12 +13,11 @@ from fiji_poreseg import forest, selection
 from fiji_poreseg import model as models
 from fiji_poreseg.automatic.settings import Settings
 from fiji_poreseg.forest import ForestModel
-from fiji_poreseg.lazy import lazy_planes
 from fiji_poreseg.model import Model, likeliest
 from fiji_poreseg.pore_backs import Suspects
 from fiji_poreseg.progress import track
 from fiji_poreseg.resunet import ResUNetModel
-from fiji_poreseg.stack import make_labels
+from fiji_poreseg.stack import labels_of_slices
 
 # What the models agree about, and with less than this probability in the mean, is not taught.
 _LEAST_PROBABILITY = 0.7
@@ -68,14 +67,12 @@ def train_resunet(
     lessons = dict(_lessons(stack, teachers, chosen))
     if len(frozenset[int]().union(*map(np.unique, lessons.values())) - {0}) < 2:
         return None
-    nothing = np.zeros(labels.shape[1:], np.uint8)
-    planes = lazy_planes(lambda index: lessons.get(index, nothing), labels.shape, np.uint8)
     # TensorFlow is loaded by what trains with it.
     from fiji_poreseg.resunet.training import train
 
     return train(
         stack,
-        make_labels(planes, stack, name="lessons", classes=labels.attrs["classes"]),
+        labels_of_slices(lessons, stack, classes=labels.attrs["classes"]),
         chosen,
         classes=labels.attrs["classes"],
         network=settings.network,

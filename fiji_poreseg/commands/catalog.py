@@ -455,7 +455,8 @@ def train_resunet(
         Fine-tuning: the `.poreseg` file of a ResUNet of this `network`, these `classes` and as
         many detectors; its neighbours, in nm, are taken over. ``pretrained`` starts from the
         weights that ship with the package, which are for ``network="base"``, two classes and one
-        detector; ``none`` from random ones. By default the first of the two, if it fits.
+        detector; ``none`` from random ones. By default the first of the two, if it fits. Where
+        fewer than three slices are labelled, what it started from labels some more beside them.
     context
         ``"neighbours"`` shows the neighbours of a slice, too; ``"slice"`` the slice alone, as the
         paper's ResUNet sees it.

@@ -36,7 +36,12 @@ from fiji_poreseg.slices import (
     warn_about_milling,
     warn_about_spacing,
 )
-from fiji_poreseg.stack import DEFAULT_CLASSES, check_two_classes, spacing_nm
+from fiji_poreseg.stack import (
+    DEFAULT_CLASSES,
+    check_two_classes,
+    labels_of_slices,
+    spacing_nm,
+)
 
 PATCH = 128
 SMALLEST_SIDE = 16
@@ -49,6 +54,8 @@ _VALIDATION_SHARE = 0.1
 _LARGEST_GAP = 4
 _LARGEST_VALIDATION_SIDE = 512
 LEARNING_RATE = 3e-3
+# Fewer slices than these show too little to learn from alone; to each, so many are rehearsed.
+_FEWEST_SLICES, _REHEARSED = 3, 2
 
 
 def train(
@@ -88,7 +95,10 @@ def train(
     network
         ``"small"``, ``"base"`` or ``"large"``.
     start
-        A model whose weights to start from; None for random ones.
+        A model whose weights to start from; None for random ones. Where fewer than three slices
+        are labelled, others are trained on beside them as that model labels them: else what is
+        seen in one slice, such as the first, which has no neighbours above, would be taken for
+        all (learning without forgetting; Li and Hoiem 2016, arXiv 1606.09282).
     context
         ``"neighbours"`` shows the slice's neighbours in depth as further channels; ``"slice"``
         the slice alone, a plain 2-D network.
@@ -148,10 +158,13 @@ def train(
         if not start.in_slices:
             warn_about_spacing(start.card.spacing_nm, stack)
         seen = start.context_on(stack)
+    given, rehearsed = labels, list[int]()
+    if start is not None and len(indices) < _FEWEST_SLICES:
+        labels, rehearsed = _rehearsal(start, stack, labels, indices)
     views = Views(
         SliceReader(stack),
         labels,
-        indices,
+        [*indices, *rehearsed],
         seen,
         milling,
         corrections=corrections,
@@ -174,7 +187,7 @@ def train(
         **({} if corrections is None else {"correction_weight": correction_weight}),
         # Last: which slices these are depends on what stands above.
         "image": model.digest_of_slices(stack, views.seen),
-        "labels": model.digest_of_slices(labels, indices),
+        "labels": model.digest_of_slices(given, indices),
     }
     if corrections is not None:
         settings["corrections"] = model.digest_of_slices(corrections, indices)
@@ -182,6 +195,7 @@ def train(
     if isinstance(state, ResUNetModel):
         return state
     trained_on, held_out = split({index: views.classes(index) for index in sorted(indices)})
+    trained_on += rehearsed
     share = views.labelled_share(trained_on)
     weights = pixel_weights(
         views.counts(trained_on, len(classes)),
@@ -212,7 +226,7 @@ def train(
     )
     card = model.describe(
         stack,
-        labels,
+        given,
         indices,
         classes=classes,
         milling=milling,
@@ -228,13 +242,28 @@ def train(
     )
     made = ResUNetModel(card, seen, filters, to_arrays(trained), fitted.rows, settings)
     if class_weights == "auto" and model.balances(class_weights, share):
-        made = replace(made, weights=_expecting(made, stack, labels, held_out))
+        made = replace(made, weights=_expecting(made, stack, given, held_out))
     if file is not None:
         made.save(file)
         # What the safety stop cut short may be gone on with.
         if not fitted.stopped_by_max_minutes:
             checkpoint.place(file).unlink(missing_ok=True)
     return made
+
+
+def _rehearsal(
+    start: ResUNetModel, stack: xr.DataArray, labels: xr.DataArray, indices: Sequence[int]
+) -> tuple[xr.DataArray, list[int]]:
+    """Labels with those that a model gives evenly spaced other slices, and which these are."""
+    others = [index for index in range(stack.sizes["z"]) if index not in set(indices)]
+    count = min(_REHEARSED * len(indices), len(others))
+    # Not the first and the last: they lack neighbours, too.
+    rehearsed = [others[(2 * i + 1) * len(others) // (2 * count)] for i in range(count)]
+    planes = {index: labels.isel(z=index).to_numpy() for index in indices}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PoreSegWarning)
+        planes |= start.predict_labels(stack, rehearsed)
+    return labels_of_slices(planes, stack, classes=start.card.classes), rehearsed
 
 
 def _expecting(
