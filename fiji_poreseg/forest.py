@@ -40,6 +40,7 @@ _PIXELS_A_TREE = 30_000
 _FEWEST_TREES_TO_SCORE = 20
 # Share of the training pixels whose neighbours are cut off at a random depth, as at the ends.
 _CUT_SHARE = 0.3
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -473,7 +474,9 @@ def _tree(
     parts: Arrays, values: npt.NDArray[np.float64], depth: int, classes: int, features: int
 ) -> DecisionTreeClassifier:
     count = len(values)
-    _check_nodes(parts, count, features)
+    _check_nodes(parts, values, features)
+    if depth != _depth(parts):
+        raise ValueError("a tree is not as deep as it says")
     empty = Tree(features, np.array([classes], np.intp), 1)
     nodes = np.zeros(count, empty.__getstate__()["nodes"].dtype)
     for name in _FIELDS:
@@ -495,8 +498,20 @@ def _tree(
     return tree
 
 
-def _check_nodes(parts: Arrays, count: int, features: int) -> None:
-    """Refuse trees that would lead scikit-learn outside its arrays or round in circles."""
+def _depth(parts: Arrays) -> int:
+    """How many tests lead to the deepest leaf of a tree whose nodes are checked."""
+    depth, level = 0, np.array([0])
+    while True:
+        level = level[parts["left_child"][level] != -1]
+        if not len(level):
+            return depth
+        level = np.concatenate([parts["left_child"][level], parts["right_child"][level]])
+        depth += 1
+
+
+def _check_nodes(parts: Arrays, values: npt.NDArray[np.float64], features: int) -> None:
+    """Refuse trees that would lead outside of arrays or round in circles, or are no trees."""
+    count = len(values)
     order = np.arange(count)
     left, right = parts["left_child"], parts["right_child"]
     leaf = left == -1
@@ -504,9 +519,16 @@ def _check_nodes(parts: Arrays, count: int, features: int) -> None:
     for child in (left[inner], right[inner]):
         if ((child <= order[inner]) | (child >= count)).any():
             raise ValueError("a tree has a node that leads nowhere")
+    children = np.concatenate([left[inner], right[inner]])
+    if len(np.unique(children)) != len(children):
+        raise ValueError("a tree has a node that two lead to")
     tested = parts["feature"][inner]
     if ((tested < 0) | (tested >= features)).any():
         raise ValueError("a tree asks for a feature that there is not")
+    if not (np.abs(parts["threshold"]) < np.finfo(np.float32).max).all():
+        raise ValueError("a tree compares with what is no number")
+    if not ((values >= 0) & (values <= 1 + _ROUNDING)).all():
+        raise ValueError("a tree answers with what is no probability")
 
 
 def _read(card: Card, settings: Mapping[str, Any], arrays: Arrays) -> ForestModel:

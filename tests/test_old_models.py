@@ -1,6 +1,6 @@
 """Models of every format that was ever released are read, and answer as they did.
 
-    python tests/test_old_models.py        adds a folder for the present format, before a release
+python tests/test_old_models.py        adds a folder for the present format, before a release
 """
 
 import json
