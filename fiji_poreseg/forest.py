@@ -525,7 +525,9 @@ def _check_nodes(parts: Arrays, values: npt.NDArray[np.float64], features: int) 
     tested = parts["feature"][inner]
     if ((tested < 0) | (tested >= features)).any():
         raise ValueError("a tree asks for a feature that there is not")
-    if not (np.abs(parts["threshold"]) < np.finfo(np.float32).max).all():
+    # Infinite is the threshold between what is missing and what is not.
+    threshold = parts["threshold"]
+    if not (np.isinf(threshold) | (np.abs(threshold) < np.finfo(np.float32).max)).all():
         raise ValueError("a tree compares with what is no number")
     if not ((values >= 0) & (values <= 1 + _ROUNDING)).all():
         raise ValueError("a tree answers with what is no probability")

@@ -532,6 +532,28 @@ class TestCurve:
             fp.train_resunet(*tiny, indices=INDICES, curve=tmp_path / name)
 
 
+def test_from_one_slice_it_does_not_forget_what_it_knew(phantom, resunet, tmp_path):
+    """The one that is labelled says the contrary of all that was learnt, and has no upper side."""
+    resunet.save(tmp_path / "start.poreseg")
+    contrary = fp.make_labels((3 - phantom.truth.to_numpy()).astype(np.uint8), phantom.stack)
+    trained = fp.train_resunet(
+        phantom.stack,
+        contrary,
+        indices=[0],
+        network="small",
+        start=tmp_path / "start.poreseg",
+        steps=20,
+    )
+    assert trained.card.training_indices == (0,)
+    options = {"indices": [15, 21]}
+    before, after = (
+        fp.segment(phantom.stack, model=model, **options).segmentation[[15, 21]]
+        for model in (resunet, trained)
+    )
+    # Without a rehearsal it is 0.6.
+    assert float((before == after).mean()) > 0.8
+
+
 @pytest.mark.gpu
 class TestGpu:
     @pytest.fixture(params=[1, 2])
