@@ -86,6 +86,8 @@ def better(
 ) -> Check:
     """The ResUNet that is better by the labels: the trained one, or that which it started from.
 
+    One with fewer alarms is better; of as many, it must be better by half a point.
+
     Parameters
     ----------
     candidates
@@ -102,7 +104,8 @@ def better(
     by_forest = dict(grown.predict_labels(stack, compared))
     best, *others = [_check(one, stack, labels, indices, by_forest) for one in candidates]
     for other in others:
-        if other.score > best.score + _CLEARLY:
+        more = len(other.alarms) - len(best.alarms)
+        if more < 0 or (more == 0 and other.score > best.score + _CLEARLY):
             best = other
     return best
 
@@ -123,17 +126,16 @@ def _check(
     found = model.predict(stack, list(by_forest))
     for index, planes in track(found, "Comparing the models", len(by_forest)):
         labelled, known = likeliest(planes), ~np.isnan(planes[0])
+        if not known.any():
+            continue
         sure.append(float(planes.max(axis=0)[known].mean()))
         different.append(float(np.mean((labelled != by_forest[index])[known])))
         pore.append(float(np.mean((labelled == PORE)[known])))
     on_labels = dict(model.predict_labels(stack, indices))
     true = {index: labels.isel(z=index).to_numpy() for index in indices}
     right = np.concatenate([(on_labels[z] == true[z])[true[z] > 0] for z in indices])
-    score, expected, confusion = (
-        float(right.mean()),
-        Estimate(float(np.mean(sure)), None, None),
-        None,
-    )
+    score, confusion = float(right.mean()), None
+    expected = Estimate(float(np.mean(sure)), None, None)
     alarms = []
     if np.mean(different) > _MOST_DIFFERENT:
         alarms.append(
