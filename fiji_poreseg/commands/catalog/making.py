@@ -1,0 +1,91 @@
+"""Make a phantom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from fiji_poreseg import files, phantoms
+from fiji_poreseg.commands import checks, presentation
+from fiji_poreseg.commands.catalog.parameters import CATALOG, Seed
+from fiji_poreseg.commands.spec import Param, Role
+from fiji_poreseg.phantoms import Phantom
+
+
+@CATALOG.command("PoreSeg Phantom", present=presentation.phantom)
+def phantom(
+    output: Annotated[
+        Path | None,
+        Param(
+            "folder to write stack.tif and truth.tif to",
+            role=Role.OUTPUT,
+            metavar="OUT_DIR",
+            required_on_command_line=True,
+        ),
+    ] = None,
+    *,
+    slices: Annotated[int, Param("number of slices", ge=1, le=100_000)] = 600,
+    size: Annotated[int, Param("side of a slice", unit="voxels", ge=16, le=16_384)] = 256,
+    seed: Seed = 0,
+    porosity: Annotated[float, Param("share of the pore", ge=0.05, le=0.99)] = 0.8,
+    spacing_nm: Annotated[
+        tuple[float, float, float], Param("voxel size z,y,x", unit="nm", ge=0.1)
+    ] = (10.0, 10.0, 10.0),
+    feature_size_nm: Annotated[
+        float, Param("mean wavelength of the structure", unit="nm", ge=1)
+    ] = phantoms.FEATURE_SIZE_NM,
+    attenuation_nm: Annotated[
+        float, Param("depth at which a pore-back's grey has fallen to 1/e", unit="nm", ge=0.1)
+    ] = phantoms.ATTENUATION_NM,
+    noise: Annotated[
+        float, Param("standard deviation of the noise on a cut face, relative", ge=0, le=2)
+    ] = phantoms.NOISE,
+) -> Phantom:
+    """Make a synthetic FIB-SEM stack of a porous membrane with pore-backs, and its exact truth.
+
+    Parameters
+    ----------
+    output
+        Folder for ``stack.tif`` and ``truth.tif``; made if it does not exist.
+    slices, size
+        Shape: `slices` of `size` x `size` voxels.
+    seed
+        Seed; the same parameters give the same bytes.
+    porosity
+        Share of the pore, 0.05 to 0.99.
+    spacing_nm
+        Voxel size in nm (z, y, x).
+    feature_size_nm
+        Mean wavelength of the structure in nm.
+    attenuation_nm
+        Depth in nm at which the grey of a pore's back wall has fallen to 1/e.
+    noise
+        Standard deviation of the noise on a cut face, relative to its grey.
+
+    Returns
+    -------
+    Phantom
+        `stack` (uint8 grey values) and `truth` (uint8, 1 pore, 2 solid).
+
+    Raises
+    ------
+    ParameterError
+        If a value is out of range or the folder cannot be written.
+    """
+    phantoms.check_lengths(spacing_nm, feature_size_nm)
+    if output is not None:
+        checks.make_folder(output)
+    made = phantoms.make_phantom(
+        slices,
+        size,
+        seed=seed,
+        porosity=porosity,
+        spacing_nm=spacing_nm,
+        feature_size_nm=feature_size_nm,
+        attenuation_nm=attenuation_nm,
+        noise=noise,
+    )
+    if output is not None:
+        files.write(output / "stack.tif", made.stack)
+        files.write(output / "truth.tif", made.truth)
+    return made
