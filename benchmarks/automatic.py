@@ -1,6 +1,6 @@
 """What `auto` makes of scribbles, how well it knows that, and where it stops.
 
-    python benchmarks/automatic.py        45 minutes on 2 cores
+    python benchmarks/automatic.py        25 minutes on 2 cores
 
 Scribbles on 5 slices of phantoms inside and outside of the range that the shipped weights were
 trained on; beside it the ResUNet that is trained on 20 true slices, and the forest of the
@@ -67,8 +67,8 @@ def row(name: str, made: Phantom, folder: Path) -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--slices", type=int, default=200)
-    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--slices", type=int, default=120)
+    parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--seed", type=int, default=5)
     asked = parser.parse_args()
     lines = [

@@ -71,6 +71,7 @@ class Labeller:
         self._bench = Workbench(self._stack, classes=classes)
         self._shown = True
         self._closed = False
+        self._showing = threading.Lock()
         self._wanted = threading.Event()
         self._learnt: Learnt | None = None
         self._learnt_from: object = None
@@ -184,11 +185,9 @@ class Labeller:
                 return
             try:
                 self._answer()
-            except (ParameterError, EngineError) as error:
-                self._panel.say(in_words(error))
-            except jpype.JException as error:
-                if not self._closed:  # the image may be gone meanwhile
-                    self._panel.say(f"{error}")
+            except Exception as error:  # whatever it is, the next label may put it right
+                if not self._closed:  # else the image is gone
+                    self._panel.say(in_words(error))
 
     def _answer(self) -> None:
         overlay, index = self._image.getOverlay(), self._index()
@@ -215,15 +214,18 @@ class Labeller:
 
     def _show(self, answer: npt.NDArray[np.uint8] | None, index: int) -> None:
         """Lay an answer below the labels, in the place of an earlier one."""
-        overlay = self._image.getOverlay()
-        rois = [] if overlay is None else list(overlay.toArray())
-        made = jclass("ij.gui.Overlay")()
-        if answer is not None:
-            made.add(self._as_roi(answer, index))
-        for roi in rois:
-            if str(roi.getName()) != _ANSWER:
-                made.add(roi)
-        self._image.setOverlay(made if made.size() else None)
+        with self._showing:
+            if self._closed and answer is not None:
+                return
+            overlay = self._image.getOverlay()
+            rois = [] if overlay is None else list(overlay.toArray())
+            made = jclass("ij.gui.Overlay")()
+            if answer is not None:
+                made.add(self._as_roi(answer, index))
+            for roi in rois:
+                if str(roi.getName()) != _ANSWER:
+                    made.add(roi)
+            self._image.setOverlay(made if made.size() else None)
 
     def _as_roi(self, answer: npt.NDArray[np.uint8], index: int) -> Any:
         """The classes in their colours, but for the first, pore, which stays as it is."""
