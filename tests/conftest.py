@@ -103,14 +103,17 @@ def resunet(phantom):
     )
 
 
-@pytest.fixture(scope="class")
-def untraced():
+def without_graphs():
     """TensorFlow without graphs, which take seconds to trace: for a training of a step or two."""
     from fiji_poreseg.resunet.backend import tf
 
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
+
+
+untraced = pytest.fixture(scope="class", name="untraced")(without_graphs)
+untraced_module = pytest.fixture(scope="module", name="untraced_module")(without_graphs)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from fiji_poreseg.progress import reporting
 
 MACROS = Path(__file__).parent.parent / "macros"
 LABELLED = (3, 11, 19, 27)
+pytestmark = pytest.mark.usefixtures("untraced_module")
 QUICK = {"count": 4, "steps": 3, "trees": 20}
 FILES = {"forest.poreseg", "resunet.poreseg", "segmentation.tif", "probability.tif", "report.json"}
 
@@ -26,7 +27,7 @@ def labels(phantom):
 
 
 @pytest.fixture(scope="module")
-def made(phantom, labels, tmp_path_factory):
+def made(phantom, labels, tmp_path_factory, untraced_module):
     folder = tmp_path_factory.mktemp("auto") / "made"
     return fp.auto(phantom.stack, labels, output=folder, **QUICK)
 

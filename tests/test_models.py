@@ -63,7 +63,7 @@ def test_the_card_says_what_it_was_trained_on(model, phantom):
 
 
 @pytest.mark.parametrize("kind", ["forest", "resunet"])
-def test_one_seed_gives_one_file(kind, phantom, tmp_path):
+def test_one_seed_gives_one_file(kind, phantom, tmp_path, untraced):
     for name in ("a", "b"):
         path = tmp_path / f"{name}.poreseg"
         if kind == "forest":

@@ -292,7 +292,7 @@ class TestContext:
         seeing = fp.load(whole)
         assert (self.segmented(seeing, stack) != self.segmented(seeing, others)).any()
 
-    def test_it_starts_from_nothing_but_its_like(self, plain, tiny, tmp_path):
+    def test_it_starts_from_nothing_but_its_like(self, plain, tiny, tmp_path, untraced):
         plain.save(tmp_path / "plain.poreseg")
         options = {"indices": INDICES, "steps": 1, "start": tmp_path / "plain.poreseg"}
         tuned = fp.train_resunet(*tiny, network="small", context="slice", **options)

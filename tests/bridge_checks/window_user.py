@@ -185,6 +185,8 @@ def fill(window, **values):
             browse(window, label, value)
         elif isinstance(field, java("java.awt.TextField")):
             field.setText(str(value))
+        elif isinstance(field, java("java.awt.Checkbox")):
+            field.setState(value)
         else:
             field.select(value)
             assert field.getSelectedItem() == value, f"{label} has no {value}"
