@@ -228,7 +228,7 @@ def train(
         seed=seed,
         scores={
             "out_of_bag_accuracy": _out_of_bag(classifier),
-            "held_out_accuracy": held_out and held_out.accuracy,
+            "held_out_accuracy": None if held_out is None else held_out.accuracy,
             "pixels": len(sample.y),
             "corrected_pixels": int(np.count_nonzero(sample.weights != 1)) or None,
         },

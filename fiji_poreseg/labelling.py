@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -30,7 +31,7 @@ _KEPT_BYTES = 2**29
 
 
 class Learnt(NamedTuple):
-    """What a forest was grown from, and how long it took."""
+    """What a forest was grown from: labelled pixels and slices; and how long it took, in s."""
 
     pixels: int
     slices: int
@@ -40,8 +41,8 @@ class Learnt(NamedTuple):
 class Workbench:
     """The labels so far, and the forest that they make; for one thread at a time.
 
-    Features are computed once for each slice that is looked at. Where there are as many labels of
-    one class as of another does not matter: each class counts the same.
+    Features are computed once for each slice that is looked at. Each class counts the same, however
+    much of it is labelled.
 
     Parameters
     ----------
@@ -144,8 +145,8 @@ class Workbench:
         self.look_at(index)
         walk, classes = self._forest
         features = self._features[index]
-        parts = np.array_split(np.arange(features.shape[1]), os.cpu_count() or 1)
-        pieces = [slice(part[0], part[-1] + 1) for part in parts if len(part)]
+        bounds = np.linspace(0, features.shape[1], (os.cpu_count() or 1) + 1).astype(int)
+        pieces = [slice(*ends) for ends in pairwise(bounds.tolist())]
         found = np.concatenate(
             self._in_threads(lambda piece: walk.labels(features[:, piece]), pieces)
         )

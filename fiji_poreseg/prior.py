@@ -22,6 +22,7 @@ from fiji_poreseg.appearance import middle
 from fiji_poreseg.errors import PoreSegWarning
 from fiji_poreseg.model import Model
 from fiji_poreseg.progress import track
+from fiji_poreseg.slices import evenly
 
 Probabilities = npt.NDArray[np.floating]
 
@@ -51,8 +52,7 @@ def look(model: Model, stack: xr.DataArray) -> Iterator[npt.NDArray[np.float32]]
         Probabilities, shape (classes, y, x); NaN where there is no data.
     """
     part = stack.isel(middle(stack))
-    slices = part.sizes["z"]
-    indices = sorted({(2 * i + 1) * slices // (2 * _SLICES) for i in range(_SLICES)})
+    indices = evenly(range(part.sizes["z"]), _SLICES, inner=True)
     with warnings.catch_warnings():
         # What there is to say of the stack has been said.
         warnings.simplefilter("ignore", PoreSegWarning)

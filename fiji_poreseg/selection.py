@@ -16,7 +16,7 @@ from sklearn.cluster import KMeans
 from fiji_poreseg.appearance import grains, middle
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.progress import track
-from fiji_poreseg.slices import SliceReader
+from fiji_poreseg.slices import SliceReader, evenly
 from fiji_poreseg.stack import check_indices
 
 STRATEGIES = ("initial", "distributed", "diverse")
@@ -77,22 +77,6 @@ def select(
     # A slice for each group, near its middle, and no two the same.
     distances = cdist(groups.cluster_centers_, places[candidates, np.newaxis], "sqeuclidean")
     return tuple(sorted(candidates[i] for i in linear_sum_assignment(distances)[1]))
-
-
-def evenly(candidates: Sequence[int], count: int) -> list[int]:
-    """Evenly spaced ones, the first among them: as many as asked for, or all where these are fewer.
-
-    Parameters
-    ----------
-    candidates
-        0-based slices, ascending.
-    count
-        How many.
-    """
-    slices = len(candidates)
-    return (
-        [candidates[i * slices // count] for i in range(count)] if count < slices else [*candidates]
-    )
 
 
 def unrolled(stack: xr.DataArray) -> npt.NDArray[np.float64]:

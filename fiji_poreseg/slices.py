@@ -116,6 +116,24 @@ class SliceReader:
         ]
 
 
+def evenly(candidates: Sequence[int], count: int, *, inner: bool = False) -> list[int]:
+    """Evenly spaced ones of some slices: as many as asked for, or all where these are fewer.
+
+    Parameters
+    ----------
+    candidates
+        0-based slices, ascending.
+    count
+        How many.
+    inner
+        Take the middles of equal parts, so that the ends are left out, not the first of each.
+    """
+    slices, shift = len(candidates), int(inner)
+    if count >= slices:
+        return [*candidates]
+    return [candidates[(2 * i + shift) * slices // (2 * count)] for i in range(count)]
+
+
 def voxel_offsets(offsets_nm: Sequence[float], stack: xr.DataArray, milling: str) -> list[int]:
     """Offsets in nm of depth as offsets in slices of this stack.
 

@@ -17,6 +17,7 @@ from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.model import Model, likeliest
 from fiji_poreseg.pore_backs import Suspects
 from fiji_poreseg.progress import track
+from fiji_poreseg.slices import evenly
 from fiji_poreseg.stack import spacing_nm
 
 # At most as many slices are looked at, evenly spaced.
@@ -159,9 +160,8 @@ def suggest(
     ParameterError
         If the model does not fit the stack, or no slice holds data.
     """
-    slices = stack.sizes["z"]
     if indices is None:
-        indices = sorted({i * slices // _LOOKED_AT for i in range(_LOOKED_AT)})
+        indices = evenly(range(stack.sizes["z"]), _LOOKED_AT)
     seen = appearance(stack, track(indices, "Looking at slices", len(indices)))
     if not seen:
         raise ParameterError(

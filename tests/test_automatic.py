@@ -84,6 +84,7 @@ def test_it_stops_where_slices_look_otherwise_and_says_which_to_label(strange, l
     old = tmp_path / "out" / "segmentation.tif"
     old.parent.mkdir()
     fp.write(old, early)
+    (old.parent / "resunet.poreseg").write_bytes(b"of an earlier call")
     stopped = fp.auto(strange, early, output=tmp_path / "out", **QUICK)
     assert "noisier than what was trained on" in stopped.alarms[0]
     assert (stopped.segmentation, stopped.accuracy, stopped.porosity) == (None, None, None)
@@ -140,7 +141,7 @@ def test_what_is_done_is_not_done_again(made, phantom, labels):
     with reporting(listener):
         again = fp.auto(phantom.stack, labels, output=made.folder, resume=True, **QUICK)
     assert again.as_json() == made.as_json()
-    with pytest.raises(fp.ParameterError, match="`trees` must be 20, as in the auto"):
+    with pytest.raises(fp.ParameterError, match="`trees` must be 20, as in the call of auto"):
         fp.auto(phantom.stack, labels, output=made.folder, resume=True, **(QUICK | {"trees": 21}))
 
 

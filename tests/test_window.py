@@ -173,6 +173,8 @@ def test_labels_are_drawn_and_answered(tmp_path, display, ij):
     assert seen["listeners"] == ["ij.ImageJ"]
     # What the forest answered is no label.
     assert "Trained on slices 4" in seen["log"]
+    # Two labels and the answer, on all channels of the third slice.
+    assert seen["hyperstack"] == [3, 3, 3]
     assert "needs an image that is open" in seen["no image"]
     with pytest.raises(fp.EngineError, match="needs ImageJ's window: fiji-poreseg gui"):
         ij.run_macro('run("PoreSeg Label");')

@@ -17,7 +17,7 @@ from typing import Any
 
 import xarray as xr
 
-from fiji_poreseg import files, measurement, segmentation, selection, suggestion
+from fiji_poreseg import files, measurement, segmentation, suggestion
 from fiji_poreseg.automatic.checking import better, unlike
 from fiji_poreseg.automatic.settings import Settings
 from fiji_poreseg.automatic.teaching import grow_forest, train_resunet
@@ -26,14 +26,16 @@ from fiji_poreseg.journal import check_same, read_kept
 from fiji_poreseg.measurement import Estimate
 from fiji_poreseg.model import Model, digest_of_slices
 from fiji_poreseg.progress import part_of, track
+from fiji_poreseg.slices import evenly
 from fiji_poreseg.stack import spacing_nm
 
 __all__ = ["Automatic", "Settings", "run"]
 
 FOREST, RESUNET = "forest.poreseg", "resunet.poreseg"
 SEGMENTATION, PROBABILITY, REPORT = "segmentation.tif", "probability.tif", "report.json"
+_LEFT = (FOREST, RESUNET, SEGMENTATION, PROBABILITY)
 _SETTINGS = "settings.json"
-_WORK = "auto"
+_CALLED = "call of auto"
 # Evenly spaced slices on which the models are compared, and as many to name.
 _COMPARED, _TO_LABEL = 20, 5
 
@@ -110,7 +112,8 @@ def run(
     settings
         How.
     folder
-        Where to write; it exists. What is there of an earlier call stays until this one is done.
+        Where to write; it exists. What is there of an earlier call stays until this one is done,
+        and then goes, also where this one made none.
     resume
         Go on where an earlier call was killed; where all is done, answer with that.
 
@@ -121,7 +124,10 @@ def run(
         with other images or settings.
     """
     shared = _shared(stack, labels, indices, settings)
-    if resume and _is_finished(folder, shared):
+    work = files.begun(folder / "auto")
+    if resume and _is_finished(folder, work, shared):
+        # A kill after the last file was put in its place left it.
+        shutil.rmtree(work, ignore_errors=True)
         return _finished(folder, shared)
     unlabelled = [index for index in range(stack.sizes["z"]) if index not in set(indices)]
     if not unlabelled:
@@ -131,10 +137,11 @@ def run(
             f"labels in all {len(indices)} slices",
             "Train a model with train_resunet.",
         )
-    work = _workplace(folder, shared, resume=resume)
+    _open(work, shared, resume=resume)
     if not (work / REPORT).exists():
         made = _make(stack, labels, indices, unlabelled, settings, work)
-        report = made.as_json() | {"settings": shared}
+        there = [name for name in _LEFT if (work / name).exists()]
+        report = made.as_json() | {"files": there, "settings": shared}
         files.write_text(work / REPORT, json.dumps(report, indent=1) + "\n")
     _put_in_place(work, folder)
     return _finished(folder, shared)
@@ -151,7 +158,7 @@ def _make(
     with part_of("Step 1 of 4, forest"):
         grown = grow_forest(stack, labels, indices, settings, work / FOREST)
         alarms = unlike(stack, grown)
-    compared = selection.evenly(range(stack.sizes["z"]), _COMPARED)
+    compared = evenly(range(stack.sizes["z"]), _COMPARED)
 
     def outcome(alarms: Sequence[str], by: Model, **more: Any) -> Automatic:
         worth = suggestion.suggest(by, stack, indices, _TO_LABEL, indices=compared, regions=0)
@@ -167,7 +174,7 @@ def _make(
             trained = train_resunet(stack, labels, unlabelled, settings, grown, work / RESUNET)
         candidates = [one for one in (trained, settings.start) if one is not None]
         if trained is None:
-            alarms += ("the models agree about one class only",)
+            alarms += ("the models agree about one class only: label more of the other",)
         if not candidates or (alarms and not settings.anyway):
             return outcome(alarms, grown)
         with part_of("Step 3 of 4, checks"):
@@ -218,18 +225,16 @@ def _shared(
     }
 
 
-def _workplace(folder: Path, shared: Mapping[str, Any], *, resume: bool) -> Path:
-    """The hidden folder in which everything is made."""
-    work = files.begun(folder / _WORK)
+def _open(work: Path, shared: Mapping[str, Any], *, resume: bool) -> None:
+    """Make the hidden folder in which everything is made, or find the one to go on with."""
     kept = work / _SETTINGS
     if resume and kept.exists():
-        check_same(read_kept(kept, _WORK), shared, _WORK)
-        return work
+        check_same(read_kept(kept, _CALLED), shared, _CALLED)
+        return
     if work.exists():
         shutil.rmtree(work)
     work.mkdir()
     files.write_text(kept, json.dumps(shared, indent=1) + "\n")
-    return work
 
 
 def _put_in_place(work: Path, folder: Path) -> None:
@@ -237,33 +242,30 @@ def _put_in_place(work: Path, folder: Path) -> None:
 
     What is killed meanwhile is gone on with: what is not in the work folder is in place already.
     """
+    there = read_kept(work / REPORT, _CALLED)["files"]
     (folder / REPORT).unlink(missing_ok=True)
-    made = read_kept(work / REPORT, _WORK)["model"] is not None
-    for name in (FOREST, RESUNET, SEGMENTATION, PROBABILITY):
+    for name in _LEFT:
         if (work / name).exists():
             (work / name).replace(folder / name)
-        elif not made and name in (SEGMENTATION, PROBABILITY):
-            # No older one beside a report that says that there is none.
+        elif name not in there:
+            # No older one beside a report of a call that made none.
             (folder / name).unlink(missing_ok=True)
     (work / REPORT).replace(folder / REPORT)
     shutil.rmtree(work)
 
 
-def _is_finished(folder: Path, shared: Mapping[str, Any]) -> bool:
+def _is_finished(folder: Path, work: Path, shared: Mapping[str, Any]) -> bool:
     """Whether a report is there of this very call; of another, only where nothing is begun."""
     if not (folder / REPORT).exists():
         return False
-    work = files.begun(folder / _WORK)
-    same = read_kept(folder / REPORT, _WORK)["settings"] == json.loads(json.dumps(shared))
-    if same and work.exists():
-        shutil.rmtree(work)
-    return same or not work.exists()
+    kept = read_kept(folder / REPORT, _CALLED)["settings"]
+    return not work.exists() or kept == json.loads(json.dumps(shared))
 
 
 def _finished(folder: Path, shared: Mapping[str, Any]) -> Automatic:
     """What stands in the folder."""
-    report = read_kept(folder / REPORT, _WORK)
-    check_same(report["settings"], shared, _WORK)
+    report = read_kept(folder / REPORT, _CALLED)
+    check_same(report["settings"], shared, _CALLED)
 
     def image(name: str) -> xr.DataArray | None:
         return files.read(folder / name) if report["model"] else None

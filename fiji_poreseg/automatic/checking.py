@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from fiji_poreseg import measurement, selection
+from fiji_poreseg import measurement
 from fiji_poreseg.appearance import appearance, outside
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.forest import ForestModel
@@ -17,6 +17,7 @@ from fiji_poreseg.measurement import Confusion, Estimate
 from fiji_poreseg.model import likeliest
 from fiji_poreseg.progress import track
 from fiji_poreseg.resunet import ResUNetModel
+from fiji_poreseg.slices import evenly
 from fiji_poreseg.stack import PORE
 
 # Evenly spaced slices whose looks are compared.
@@ -26,13 +27,13 @@ _LOOKED_AT = 100
 _MOST_OUTSIDE = 0.3
 _MOST_DIFFERENT = 0.15
 _MOST_WRONG = 0.07
-# By how much the labels must be for the ResUNet that was not trained, to take that one.
+# By how much better, by the labels, the ResUNet must be that was not trained, to be taken.
 _CLEARLY = 0.005
 
 
 def unlike(stack: xr.DataArray, grown: ForestModel) -> tuple[str, ...]:
     """An alarm, in words, where many slices look unlike those that the forest learnt from."""
-    looked_at = selection.evenly(range(stack.sizes["z"]), _LOOKED_AT)
+    looked_at = evenly(range(stack.sizes["z"]), _LOOKED_AT)
     seen = appearance(stack, track(looked_at, "Looking at slices"))
     how: dict[str, int] = {}
     strange = []
@@ -47,7 +48,7 @@ def unlike(stack: xr.DataArray, grown: ForestModel) -> tuple[str, ...]:
     words = ", ".join(sorted(how, key=lambda what: -how[what])[:2])
     return (
         f"{len(strange)} of {len(seen)} slices look unlike the labelled ones ({words}): label "
-        f"some of them, such as {','.join(map(str, selection.evenly(strange, 3)))}",
+        f"some of them, such as {','.join(map(str, evenly(strange, 3)))}",
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from fiji_poreseg import forest, selection
+from fiji_poreseg import forest
 from fiji_poreseg import model as models
 from fiji_poreseg.automatic.settings import Settings
 from fiji_poreseg.forest import ForestModel
@@ -17,6 +17,7 @@ from fiji_poreseg.model import Model, likeliest
 from fiji_poreseg.pore_backs import Suspects
 from fiji_poreseg.progress import track
 from fiji_poreseg.resunet import ResUNetModel
+from fiji_poreseg.slices import evenly
 from fiji_poreseg.stack import labels_of_slices
 
 # What the models agree about, and with less than this probability in the mean, is not taught.
@@ -60,7 +61,7 @@ def train_resunet(
 
     None where that is one class only.
     """
-    chosen = selection.evenly(unlabelled, settings.count)
+    chosen = evenly(unlabelled, settings.count)
     teachers: list[Model] = [grown]
     if settings.start is not None:
         teachers.append(settings.start)

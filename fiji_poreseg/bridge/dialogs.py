@@ -7,6 +7,7 @@ by ImageJ itself, have no room for help, and be gone when the dialog has to come
 from __future__ import annotations
 
 import textwrap
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import jpype
 from fiji_poreseg.bridge.inputs import open_images
 from fiji_poreseg.bridge.jvm import jclass
 from fiji_poreseg.commands.spec import Command, Parameter, Role, show
+from fiji_poreseg.errors import is_foreseen
 
 _HELP_WIDTH = 56
 _SUMMARY_WIDTH = 110
@@ -85,6 +87,12 @@ class CommandDialog:
 def show_message(title: str, message: str) -> None:
     """Show a message and wait for OK."""
     jclass("ij.IJ").showMessage(title, wrapped(message))
+
+
+def log_bug(error: BaseException) -> None:
+    """Write the traceback of an error that nobody foresaw to ImageJ's log."""
+    if not is_foreseen(error):
+        jclass("ij.IJ").log("".join(traceback.format_exception(error)))
 
 
 def wrapped(message: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import roifile
 import xarray as xr
 
 from fiji_poreseg.bridge.images import to_xarray
 from fiji_poreseg.bridge.jvm import jclass
+from fiji_poreseg.bridge.overlays import selections, to_roifile
 from fiji_poreseg.commands import inputs
 from fiji_poreseg.commands.spec import Command
 
@@ -53,11 +53,4 @@ class _OpenImage:
         return to_xarray(self._image, parameter=parameter)
 
     def overlay(self) -> Sequence[roifile.ImagejRoi]:
-        overlay = self._image.getOverlay()
-        return [] if overlay is None else [to_roifile(roi) for roi in overlay.toArray()]
-
-
-def to_roifile(roi: Any) -> roifile.ImagejRoi:
-    """Copy an overlay's selection with its name, group and position."""
-    encoded = jclass("ij.io.RoiEncoder").saveAsByteArray(roi)
-    return roifile.ImagejRoi.frombytes(bytes(np.asarray(encoded).astype(np.uint8)))
+        return [to_roifile(roi) for roi in selections(self._image)]

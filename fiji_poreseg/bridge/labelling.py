@@ -14,9 +14,10 @@ import jpype
 import numpy as np
 import numpy.typing as npt
 
+from fiji_poreseg.bridge.dialogs import log_bug
 from fiji_poreseg.bridge.images import to_xarray
-from fiji_poreseg.bridge.inputs import to_roifile
 from fiji_poreseg.bridge.jvm import jclass
+from fiji_poreseg.bridge.overlays import is_look, place, selections, shown_index, to_roifile
 from fiji_poreseg.colours import LABEL_COLOURS
 from fiji_poreseg.errors import EngineError, ParameterError, in_words
 from fiji_poreseg.labelling import Learnt, Workbench
@@ -137,10 +138,7 @@ class Labeller:
         roi.setName(self._bench.classes[label - 1])
         red, green, blue = (int(value) for value in LABEL_COLOURS[label])
         roi.setStrokeColor(jclass("java.awt.Color")(red, green, blue))
-        if self._image.isHyperStack():
-            roi.setPosition(0, self._index() + 1, 0)
-        else:
-            roi.setPosition(self._index() + 1)
+        place(roi, self._image, shown_index(self._image))
         overlay = self._image.getOverlay() or jclass("ij.gui.Overlay")()
         overlay.add(roi)
         self._image.deleteRoi()
@@ -152,28 +150,29 @@ class Labeller:
         if selection is None or overlay is None:
             self._panel.say("Select what to erase: labels that the selection touches go.")
             return
+        index = shown_index(self._image)
         marked = selection.clone()
         marked.setName(self._bench.classes[0])
-        marked.setPosition(self._index() + 1)
-        touched = self._painted([marked]).get(self._index())
-        for roi in overlay.toArray():
-            if str(roi.getName()).startswith(LOOK) or touched is None:
-                continue
-            plane = self._painted([roi]).get(self._index())
-            if plane is not None and (plane[touched > 0] > 0).any():
+        place(marked, self._image, index)
+        touched = self._covered(marked, index)
+        for roi in self._labels():
+            if (touched & self._covered(roi, index)).any():
                 overlay.remove(roi)
         self._image.deleteRoi()
         self._image.setOverlay(overlay)
 
-    def _index(self) -> int:
-        """The slice that is shown, 0-based."""
-        if self._image.isHyperStack():
-            return int(max(self._image.getZ(), self._image.getT())) - 1
-        return int(self._image.getCurrentSlice()) - 1
+    def _labels(self) -> list[Any]:
+        """What is in the overlay, but for what is to be looked at only."""
+        return [roi for roi in selections(self._image) if not is_look(roi)]
 
     def _painted(self, rois: Sequence[Any]) -> dict[int, npt.NDArray[np.uint8]]:
         copies = [to_roifile(roi) for roi in rois]
         return painted(copies, self._stack, classes=self._bench.classes)
+
+    def _covered(self, roi: Any, index: int) -> npt.NDArray[np.bool_]:
+        """Which pixels of a slice a selection covers."""
+        plane = self._painted([roi]).get(index)
+        return np.zeros(1, bool) if plane is None else plane > 0
 
     def _work(self) -> None:
         """Learn and answer whenever something may have changed."""
@@ -187,12 +186,11 @@ class Labeller:
                 self._answer()
             except Exception as error:  # whatever it is, the next label may put it right
                 if not self._closed:  # else the image is gone
+                    log_bug(error)
                     self._panel.say(in_words(error))
 
     def _answer(self) -> None:
-        overlay, index = self._image.getOverlay(), self._index()
-        rois = [] if overlay is None else list(overlay.toArray())
-        labels = self._painted([r for r in rois if not str(r.getName()).startswith(LOOK)])
+        index, labels = shown_index(self._image), self._painted(self._labels())
         given = {z: plane.tobytes() for z, plane in labels.items()}
         if (index, self._shown, given) == self._done:
             return
@@ -217,12 +215,10 @@ class Labeller:
         with self._showing:
             if self._closed and answer is not None:
                 return
-            overlay = self._image.getOverlay()
-            rois = [] if overlay is None else list(overlay.toArray())
             made = jclass("ij.gui.Overlay")()
             if answer is not None:
                 made.add(self._as_roi(answer, index))
-            for roi in rois:
+            for roi in selections(self._image):
                 if str(roi.getName()) != _ANSWER:
                     made.add(roi)
             self._image.setOverlay(made if made.size() else None)
@@ -237,7 +233,7 @@ class Labeller:
         roi.setZeroTransparent(True)
         roi.setOpacity(_OPACITY)
         roi.setName(_ANSWER)
-        roi.setPosition(index + 1)
+        place(roi, self._image, index)
         return roi
 
 
@@ -270,6 +266,8 @@ class _Panel:
         frame.setLocation(int(place.x), int(place.y + place.height + 20))
         # The image keeps the keys.
         frame.setFocusableWindowState(False)
+        self._window = jpype.JProxy("java.awt.event.WindowListener", inst=_Window(close))
+        frame.addWindowListener(self._window)
         frame.setVisible(True)
         self._frame = frame
 
@@ -296,6 +294,23 @@ class _Keys:
 
     def keyTyped(self, event: Any) -> None:  # noqa: N802
         self._imagej.keyTyped(event)
+
+
+class _Window:
+    """java.awt.event.WindowListener: closing the panel is the same as its button."""
+
+    def __init__(self, close: Callable[[], None]) -> None:
+        self._close = close
+
+    def windowClosing(self, event: Any) -> None:  # noqa: N802
+        del event
+        self._close()
+
+    def _ignore(self, event: Any) -> None:
+        pass
+
+    windowOpened = windowClosed = windowActivated = windowDeactivated = _ignore  # noqa: N815
+    windowIconified = windowDeiconified = _ignore  # noqa: N815
 
 
 class _Images:

@@ -11,9 +11,9 @@ import xarray as xr
 from fiji_poreseg.bridge.images import to_imageplus
 from fiji_poreseg.bridge.inputs import open_images
 from fiji_poreseg.bridge.jvm import jclass
+from fiji_poreseg.bridge.overlays import is_look, place
 from fiji_poreseg.commands.inputs import result_title
 from fiji_poreseg.commands.spec import Box, Presentation
-from fiji_poreseg.rois import LOOK
 
 
 def show(presentation: Presentation, source: str | None) -> None:
@@ -46,16 +46,13 @@ def _draw(boxes: Sequence[Box], title: str) -> None:
         return
     overlay = image.getOverlay() or jclass("ij.gui.Overlay")()
     for number in reversed(range(overlay.size())):
-        if str(overlay.get(number).getName()).startswith(LOOK):
+        if is_look(overlay.get(number)):
             overlay.remove(number)
     for box in boxes:
         roi = jclass("ij.gui.Roi")(box.x, box.y, box.width, box.height)
         roi.setName(box.name)
         roi.setStrokeColor(jclass("java.awt.Color").YELLOW)
-        if image.isHyperStack():
-            roi.setPosition(0, box.index + 1, 0)
-        else:
-            roi.setPosition(box.index + 1)
+        place(roi, image, box.index)
         overlay.add(roi)
     image.setOverlay(overlay)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +13,7 @@ import jpype
 
 from fiji_poreseg.bridge import recorder
 from fiji_poreseg.bridge.classes import PLUGIN, java_classes
-from fiji_poreseg.bridge.dialogs import CommandDialog, show_message, wrapped
+from fiji_poreseg.bridge.dialogs import CommandDialog, log_bug, show_message, wrapped
 from fiji_poreseg.bridge.embedded import flush_python
 from fiji_poreseg.bridge.inputs import resolve
 from fiji_poreseg.bridge.jvm import jclass
@@ -31,7 +30,6 @@ from fiji_poreseg.errors import (
     MacroError,
     ParameterError,
     in_words,
-    is_foreseen,
 )
 from fiji_poreseg.progress import reporting
 
@@ -137,7 +135,7 @@ class Session:
             return
         command = self._commands[str(name)]
         try:
-            if _from_menu(command):
+            if _from_menu(command.title):
                 self._run_from_menu(command)
             else:
                 self._run_from_macro(command)
@@ -145,17 +143,14 @@ class Session:
             flush_python()
 
     def _use(self, title: str, tool: Callable[[], None]) -> None:
-        """Do what needs the window; ImageJ shows what is wrong, or the macro stops at it."""
+        """Do what needs the window."""
         try:
             tool()
         except _FAULTS as error:
-            interpreter = jclass("ij.macro.Interpreter").getInstance()
-            if interpreter is None:
+            if _from_menu(title):
                 show_message(title, in_words(error))
-                return
-            if self._running is not None:
-                self._failure = error
-            interpreter.abort(f"{title}: {in_words(error)}")
+            else:
+                self._stop(title, error)
 
     def _run_from_menu(self, command: Command[..., Any]) -> None:
         """Ask for the parameters until the command has run, or the user gives up."""
@@ -172,7 +167,7 @@ class Session:
                 jclass("ij.IJ").showStatus(f"{command.title} {error}")
                 return
             except Exception as error:
-                _log_bug(error)
+                log_bug(error)
                 show_message(command.title, in_words(error))
                 return
             else:
@@ -185,20 +180,20 @@ class Session:
         except jpype.JException as error:
             if error.getMessage() == _CANCELED:
                 raise
-            self._stop(command, error)
+            self._stop(command.title, error)
         except BaseException as error:  # kept, and raised again where the macro was started
-            self._stop(command, error)
+            self._stop(command.title, error)
 
-    def _stop(self, command: Command[..., Any], error: BaseException) -> None:
+    def _stop(self, title: str, error: BaseException) -> None:
         """Stop the macro at this line, and keep what went wrong if we started the macro."""
         if self._running is not None:
             self._failure = error
         else:
-            _log_bug(error)
+            log_bug(error)
         interpreter = jclass("ij.macro.Interpreter").getInstance()
         line = None if interpreter is None else _line_of(interpreter)
-        error.add_note(f"Line {line} of the macro: {command.title}")
-        message = f"{command.title}: {in_words(error)}"
+        error.add_note(f"Line {line} of the macro: {title}")
+        message = f"{title}: {in_words(error)}"
         if jclass("ij.IJ").getInstance() is not None:
             message = wrapped(message)
         if interpreter is not None and self._running not in (None, interpreter):
@@ -210,7 +205,7 @@ class Session:
                 interpreter.abort(message)
             jclass("ij.IJ").log(message)
         elif interpreter is None:
-            jclass("ij.IJ").error(command.title, message)
+            jclass("ij.IJ").error(title, message)
         else:
             interpreter.abort(message)
 
@@ -247,16 +242,10 @@ class Session:
             self._busy.release()
 
 
-def _from_menu(command: Command[..., Any]) -> bool:
-    """Whether a user started the command: for that, ImageJ makes a thread of the command's name."""
+def _from_menu(title: str) -> bool:
+    """Whether a user started a command: for that, ImageJ makes a thread of the command's name."""
     thread = str(jclass("java.lang.Thread").currentThread().getName())
-    return jclass("ij.IJ").getInstance() is not None and thread == command.title
-
-
-def _log_bug(error: BaseException) -> None:
-    """Write the traceback of an error that nobody foresaw to ImageJ's log."""
-    if not is_foreseen(error):
-        jclass("ij.IJ").log("".join(traceback.format_exception(error)))
+    return jclass("ij.IJ").getInstance() is not None and thread == title
 
 
 def _describe(error: Any) -> str:

@@ -32,6 +32,7 @@ from fiji_poreseg.resunet.network import build, set_arrays, to_arrays
 from fiji_poreseg.resunet.sampling import Patches, Views
 from fiji_poreseg.slices import (
     SliceReader,
+    evenly,
     training_advice,
     warn_about_milling,
     warn_about_spacing,
@@ -256,9 +257,8 @@ def _rehearsal(
 ) -> tuple[xr.DataArray, list[int]]:
     """Labels with those that a model gives evenly spaced other slices, and which these are."""
     others = [index for index in range(stack.sizes["z"]) if index not in set(indices)]
-    count = min(_REHEARSED * len(indices), len(others))
     # Not the first and the last: they lack neighbours, too.
-    rehearsed = [others[(2 * i + 1) * len(others) // (2 * count)] for i in range(count)]
+    rehearsed = evenly(others, _REHEARSED * len(indices), inner=True)
     planes = {index: labels.isel(z=index).to_numpy() for index in indices}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PoreSegWarning)
@@ -317,7 +317,7 @@ def split(classes: Mapping[int, frozenset[int]]) -> tuple[list[int], list[int]]:
     if len(classes) < 3 or len(complete) <= count:
         return list(classes), []
     gap = min(_LARGEST_GAP, len(classes) // 5)
-    spaced = [complete[(2 * i + 1) * len(complete) // (2 * count)] for i in range(count)]
+    spaced = evenly(complete, count, inner=True)
     for held_out in (spaced, complete[-count:]):
         trained_on = [
             index for index in classes if all(abs(index - other) > gap for other in held_out)

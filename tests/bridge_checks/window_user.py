@@ -561,11 +561,39 @@ def label_by_hand(folder):
     image.changes = False
     image.close()
     wait_for("the panel to go with it", lambda: window_titled("PoreSeg Label: stack") is None)
+    seen["hyperstack"] = label_a_hyperstack(made)
     java("ij.macro.MacroRunner")('run("PoreSeg Label");')
     message = dialog("Macro Error")
     seen["no image"] = text_of(message)
     press(message)
     return seen
+
+
+def label_a_hyperstack(made):
+    """The same in one of several slices of two detectors; the panel is closed at its corner."""
+    grey = made.stack.to_numpy()[:3, :64, :64]
+    show(fp.make_stack(np.stack([grey, 255 - grey]), (10, 10, 10)), "two")
+    image = java("ij.WindowManager").getCurrentImage()
+    image.setPosition(2, 3, 1)
+    (entry,) = (entry for entry in menu_entries() if entry.getLabel() == "PoreSeg Label")
+    click(entry)
+    panel = wait_for("the panel", lambda: window_titled("PoreSeg Label: two"))
+    for key, row in (("1", 5), ("2", 20), ("2", 40)):
+        image.setRoi(4, row, 50, 3)
+        press_key(image, key)
+        wait_for("the selection to become a label", lambda: image.getRoi() is None)
+    wait_for("an answer", lambda: answered(image) is not None)
+    image.setRoi(10, 40, 1, 1)
+    press_key(image, "0")
+    wait_for("the label to go", lambda: len(layers(image)) == 2)
+    kept = [int(roi.getZPosition()) for roi in everything_over(image)]
+    closing = java("java.awt.event.WindowEvent")
+    post(closing(panel, closing.WINDOW_CLOSING))
+    wait_for("the panel to close", lambda: not panel.isShowing())
+    wait_for("the answer to go", lambda: answered(image) is None)
+    image.changes = False
+    image.close()
+    return kept
 
 
 def inside(truth, label, seed):

@@ -73,7 +73,8 @@ def auto(
         stack's shape, or ROIs.
     output
         Folder for ``forest.poreseg``, ``resunet.poreseg``, ``segmentation.tif``,
-        ``probability.tif`` and ``report.json``; made if it does not exist.
+        ``probability.tif`` and ``report.json``; made if it does not exist. At the end, they replace
+        those of an earlier call, which go also where this one stopped before it made some.
     indices
         Slices to take labels from; all that hold labels by default. Needed with a mask.
     count, steps, network

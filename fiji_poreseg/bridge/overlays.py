@@ -1,0 +1,45 @@
+"""An image's overlay: labels, regions to look at, and the slice that each of them is on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import roifile
+
+from fiji_poreseg.bridge.jvm import jclass
+from fiji_poreseg.rois import LOOK
+
+
+def selections(image: Any) -> list[Any]:
+    """All that is in an image's overlay."""
+    overlay = image.getOverlay()
+    return [] if overlay is None else list(overlay.toArray())
+
+
+def is_look(roi: Any) -> bool:
+    """Whether it is something to look at, which no command takes for a label."""
+    return str(roi.getName()).startswith(LOOK)
+
+
+def place(roi: Any, image: Any, index: int) -> None:
+    """Put a selection on a slice of an image, 0-based; in a hyperstack, on all its channels."""
+    if not image.isHyperStack():
+        roi.setPosition(index + 1)
+    elif image.getNSlices() > 1:
+        roi.setPosition(0, index + 1, 0)
+    else:
+        roi.setPosition(0, 0, index + 1)
+
+
+def shown_index(image: Any) -> int:
+    """The slice of an image that is shown, 0-based."""
+    if image.isHyperStack():
+        return int(max(image.getZ(), image.getT())) - 1
+    return int(image.getCurrentSlice()) - 1
+
+
+def to_roifile(roi: Any) -> roifile.ImagejRoi:
+    """Copy a selection with its name, group and position."""
+    encoded = jclass("ij.io.RoiEncoder").saveAsByteArray(roi)
+    return roifile.ImagejRoi.frombytes(bytes(np.asarray(encoded).astype(np.uint8)))
