@@ -14,6 +14,7 @@ import tifffile
 from fiji_poreseg import files, model
 from fiji_poreseg.colours import LABEL_COLOURS
 from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.files import tiff_reading, tiff_writing
 from fiji_poreseg.stack import as_stack, make_labels, make_stack, spacing_nm
 
 LABELS = ("first µ é", "", "日本", "d", "last")
@@ -161,7 +162,7 @@ def test_axes(tmp_path, shape, options, sizes):
 
 
 def test_a_large_file_is_read_slice_by_slice(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "LARGE_BYTES", 100)
+    monkeypatch.setattr(tiff_reading, "LARGE_BYTES", 100)
     files.write(tmp_path / "s.tif", make_stack(values("uint16"), SPACING))
     back = files.read(tmp_path / "s.tif")
     assert back.chunks == ((1, 1, 1, 1, 1), (7,), (4,))
@@ -169,7 +170,7 @@ def test_a_large_file_is_read_slice_by_slice(tmp_path, monkeypatch):
 
 
 def test_beyond_4_gb_slices_follow_one_header(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_ONE_HEADER_BYTES", 100)
+    monkeypatch.setattr(tiff_writing, "_ONE_HEADER_BYTES", 100)
     lazy = da.from_array(values("uint16"), chunks=(1, 7, 4))
     files.write(tmp_path / "s.tif", make_stack(lazy, SPACING, slice_labels=LABELS))
     with tifffile.TiffFile(tmp_path / "s.tif") as tiff:
@@ -313,7 +314,7 @@ def test_a_failure_while_writing_leaves_the_old_file(tmp_path):
 
 
 def test_a_stack_may_replace_the_file_it_is_read_from(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "LARGE_BYTES", 100)
+    monkeypatch.setattr(tiff_reading, "LARGE_BYTES", 100)
     files.write(tmp_path / "s.tif", make_stack(values(), SPACING))
     lazy = files.read(tmp_path / "s.tif")
     files.write(tmp_path / "s.tif", lazy + 1)
@@ -321,7 +322,7 @@ def test_a_stack_may_replace_the_file_it_is_read_from(tmp_path, monkeypatch):
 
 
 def test_a_large_file_that_is_cut_off_while_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "LARGE_BYTES", 100)
+    monkeypatch.setattr(tiff_reading, "LARGE_BYTES", 100)
     files.write(tmp_path / "s.tif", make_stack(values("uint16", (5, 70, 200)), SPACING))
     lazy = files.read(tmp_path / "s.tif")
     os.truncate(tmp_path / "s.tif", 90_000)

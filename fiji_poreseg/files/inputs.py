@@ -1,0 +1,82 @@
+"""Files that come from anybody: whether they are there, and what a damaged one raises."""
+
+from __future__ import annotations
+
+import logging
+import lzma
+import os
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fiji_poreseg.errors import ParameterError
+
+PathLike = str | os.PathLike[str]
+# What parsers (TIFF, ROI, zip, npy, JSON) stumble over in a damaged file.
+DAMAGE_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def existing_file(path: PathLike, parameter: str) -> Path:
+    """Answer with the path of a file that is there and not empty, or raise a `ParameterError`."""
+    file = Path(path)
+    try:
+        found = file.stat()
+    # ValueError: a path with a character that no path has.
+    except (OSError, ValueError) as error:
+        raise ParameterError(
+            parameter,
+            "must be a file that exists and can be read",
+            str(path),
+            f"Check the path; a relative one starts from {Path.cwd()}.",
+        ) from error
+    if file.is_dir():
+        raise ParameterError(
+            parameter, "must be a file", f"the folder {path}", "Add the file's name."
+        )
+    if found.st_size == 0:
+        raise ParameterError(
+            parameter, "must be a file with content", f"the empty {path}", "Save it again."
+        )
+    return file
+
+
+@contextmanager
+def log_records(logger_name: str) -> Iterator[list[logging.LogRecord]]:
+    """Collect what a library logs inside the block instead of letting it reach the terminal."""
+    handler = _Collector()
+    logger = logging.getLogger(logger_name)
+    propagated, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield handler.records
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagated
+
+
+class _Collector(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)

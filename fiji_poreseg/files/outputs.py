@@ -1,0 +1,160 @@
+"""Output that is whole or not there, and what is said where it cannot be written."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.files.inputs import PathLike
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+_NO_WRITING = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.ENOENT,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+)
+
+
+def write_text(path: PathLike, text: str, *, parameter: str = "output") -> None:
+    """Write a text file (UTF-8, line ends as they are), replacing an existing one only whole."""
+    with replacing(path, parameter) as part:
+        part.write_text(text, encoding="utf-8", newline="")
+
+
+def write_csv(
+    path: PathLike, rows: Sequence[Mapping[str, object]], *, parameter: str = "output"
+) -> None:
+    """Write a table (UTF-8, a first line of names), replacing an existing one only whole."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_text(path, text.getvalue(), parameter=parameter)
+
+
+def begun(path: PathLike) -> Path:
+    """Where an image lies that `writing` has begun, until it is whole: beside it, hidden."""
+    target = Path(os.path.realpath(path))
+    return target.with_name(f".{target.name}.begun")
+
+
+@contextmanager
+def replacing(
+    path: PathLike, parameter: str = "output", part: Path | None = None, *, keep: bool = False
+) -> Iterator[Path]:
+    """Give a path beside `path` to write to, and put that file in its place on success.
+
+    On an exception the part written is removed and an older file stays as it was.
+
+    Parameters
+    ----------
+    path
+        The file to be replaced.
+    parameter
+        Name to use in an error.
+    part
+        The path to write to; by default one that no other file has.
+    keep
+        Whether the part stays on an exception.
+
+    Raises
+    ------
+    ParameterError
+        If the folder cannot be written or the disk is full.
+    """
+    target = Path(os.path.realpath(path))
+    part = part or scratch(target)
+    try:
+        with not_writable_in_words(path, parameter):
+            yield part
+            os.replace(part, target)
+    finally:
+        if not keep:
+            remove(part)
+
+
+def scratch(target: Path) -> Path:
+    """A path beside `target` that no other file has."""
+    # Not tempfile: its files may be read by their owner only, whatever the umask.
+    return target.with_name(f".{uuid.uuid4().hex}{target.suffix}")
+
+
+def remove(part: Path) -> None:
+    """Remove a part that may be gone."""
+    # A folder that vanished has no part to remove, and must not hide the first error.
+    if part.exists():
+        part.unlink()
+
+
+def check_output(
+    path: PathLike, parameter: str = "output", suffixes: Sequence[str] = TIFF_SUFFIXES
+) -> None:
+    """Find out before long work whether its result can be written.
+
+    Parameters
+    ----------
+    path
+        The file to be written.
+    parameter
+        Name to use in an error.
+    suffixes
+        Endings that the file may have, in lower case; empty for any.
+
+    Raises
+    ------
+    ParameterError
+        If the ending is another, the path is a folder, or its folder cannot be written.
+    """
+    target = Path(path)
+    if suffixes and target.suffix.lower() not in suffixes:
+        raise ParameterError(
+            parameter,
+            f"must end in {' or '.join(suffixes)}",
+            str(path),
+            f"Name the file for example {target.stem or 'result'}{suffixes[0]}.",
+        )
+    if target.is_dir():
+        raise ParameterError(
+            parameter, "must be a file", f"the folder {path}", "Add a file name to the path."
+        )
+    # Permissions tell little: root has them all, and a file system may be read-only.
+    try:
+        with replacing(path, parameter) as part:
+            part.touch()
+            raise _WritableError
+    except _WritableError:
+        return
+
+
+class _WritableError(Exception):
+    """Leaves `replacing` without replacing."""
+
+
+@contextmanager
+def not_writable_in_words(path: PathLike, parameter: str) -> Iterator[None]:
+    """Raise what a full disk or a missing folder raises as a `ParameterError`."""
+    try:
+        yield
+    except OSError as error:
+        # Other errors of this kind (a lost connection, say) have nothing to do with the output.
+        if error.errno not in _NO_WRITING:
+            raise
+        raise ParameterError(
+            parameter,
+            "must lie in a folder that exists, can be written and has space",
+            f"{path} ({error.strerror})",
+            "Create the folder, free some space or choose another folder.",
+        ) from error
