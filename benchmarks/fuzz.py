@@ -15,7 +15,9 @@ from __future__ import annotations
 import argparse
 import io
 import multiprocessing
+import re
 import resource
+import shutil
 import sys
 import tempfile
 import time
@@ -28,6 +30,8 @@ from typing import NamedTuple
 import numpy as np
 import roifile
 import xarray as xr
+import zarr
+from zarr.codecs import BloscCodec
 
 import fiji_poreseg as fp
 from fiji_poreseg.commands.catalog import CATALOG
@@ -40,71 +44,19 @@ LONGEST_S, MOST_BYTES = 5.0, 2**30
 BATCH = 250
 SIDE = 24
 EXTREMES = (b"\x00", b"\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x80\x00\x00\x00")
+NUMBER = re.compile(rb"-?[0-9]+")
+NO_NUMBERS = (b"-1", b"0", b"7", b"1e308", b"NaN", b"null", b'"x"', b"[]", b"9" * 30, b"2147483647")
+MULTISCALES = {
+    "axes": [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"],
+    "datasets": [
+        {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [10, 10, 10]}]}
+    ],
+}
 LINES = {
     "train_forest": "labels=[a b.zip] indices=0,4,8 trees=4 model=m.poreseg nodata=0 seed=7",
     "segment": "model=[m n.poreseg] output=[x y.tif] probability=p.tif resume precision=fast",
     "phantom": "output=made slices=12 size=48 feature_size_nm=1.5e2 spacing_nm=10,10,10",
 }
-
-
-class Kind(NamedTuple):
-    """Something that may come from anybody: whole ones of it, and what takes it."""
-
-    suffix: str
-    whole: tuple[bytes, ...]
-    take: Callable[[Path], object]
-
-
-def stack() -> xr.DataArray:
-    """A stack small enough to be read often."""
-    z, y, x = np.mgrid[:6, :SIDE, :SIDE]
-    waves = 128 + 60 * np.sin(x / 3 + z) + 40 * np.sin(y / 4)
-    return fp.make_stack(waves.astype(np.uint8), (10, 10, 10))
-
-
-def kinds(folder: Path) -> Mapping[str, Kind]:
-    """All kinds, made in a folder."""
-    image = stack()
-    labels = fp.make_labels(np.where(image > 150, 2, 1).astype(np.uint8), image)
-    tiffs, zips, singles = [], [], []
-    for name, made in {"grey": image, "labels": labels, "float": image.astype(np.float32)}.items():
-        fp.write(folder / f"{name}.tif", made)
-        tiffs.append((folder / f"{name}.tif").read_bytes())
-    fp.save_labels(image, labels, output=folder / "labels.zip")
-    zips.append((folder / "labels.zip").read_bytes())
-    fp.save_labels(image, labels, output=folder / "labels.labeling")
-    labeling = (folder / "labels.labeling").read_bytes()
-    for roi in roifile.ImagejRoi.fromfile(folder / "labels.zip")[:3]:
-        singles.append(roi.tobytes())
-    fp.train_forest(image, labels, indices=[1, 4], trees=3, folds=0, model=folder / "m.poreseg")
-    models = [(folder / "m.poreseg").read_bytes()]
-
-    def segmented(path: Path) -> object:
-        return fp.segment(image, model=fp.load(path), indices=[2]).segmentation.sum()
-
-    def told(path: Path) -> object:
-        """A macro's line, as far as the command that it is for."""
-        name, _, line = path.read_bytes().decode("latin-1").partition(": ")
-        command = CATALOG[name] if name in CATALOG else CATALOG["train_forest"]
-        first = {"image": image} if "image" in command.parameters else {}
-        return command.bind({**first, **parse_options(line)})
-
-    def read(path: Path) -> object:
-        return np.asarray(fp.read(path)).sum()
-
-    def drawn(path: Path) -> object:
-        return labels_from(path, image).sum()
-
-    return {
-        "tiff": Kind(".tif", tuple(tiffs), read),
-        "labels as TIFF": Kind(".tif", tuple(tiffs), drawn),
-        "roi": Kind(".roi", tuple(singles), drawn),
-        "zip of ROIs": Kind(".zip", tuple(zips), drawn),
-        "labeling": Kind(".labeling", (labeling,), drawn),
-        "forest": Kind(".poreseg", tuple(models), segmented),
-        "ResUNet": Kind(".poreseg", (RESUNET.read_bytes(),), fp.load),
-        "macro options": Kind(".txt", tuple(f"{n}: {t}".encode() for n, t in LINES.items()), told),
-    }
 
 
 def mutated(whole: bytes, rng: np.random.Generator) -> bytes:
@@ -135,14 +87,25 @@ def mutated(whole: bytes, rng: np.random.Generator) -> bytes:
     return bytes(made)
 
 
-def harmed(whole: bytes, rng: np.random.Generator) -> bytes:
-    """Something mutated; of a zip, as often, one of the files in it, which is then whole again."""
-    if not zipfile.is_zipfile(io.BytesIO(whole)) or rng.random() < 0.5:
+def renumbered(whole: bytes, rng: np.random.Generator) -> bytes:
+    """A text in which one of the numbers became something else."""
+    numbers = list(NUMBER.finditer(whole))
+    if not numbers:
         return mutated(whole, rng)
+    chosen = numbers[int(rng.integers(len(numbers)))]
+    value = NO_NUMBERS[int(rng.integers(len(NO_NUMBERS)))]
+    return whole[: chosen.start()] + value + whole[chosen.end() :]
+
+
+def harmed_entry(whole: bytes, rng: np.random.Generator) -> bytes:
+    """A zip, one of whose files is mutated; of a JSON, as often, one of its numbers."""
     with zipfile.ZipFile(io.BytesIO(whole)) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
-    chosen = list(files)[int(rng.integers(len(files)))]
-    files[chosen] = mutated(files[chosen], rng)
+    named = [name for name, content in files.items() if content]
+    chosen = named[int(rng.integers(len(named)))]
+    is_text = files[chosen].startswith(b"{")
+    harm = renumbered if is_text and rng.random() < 0.5 else mutated
+    files[chosen] = harm(files[chosen], rng)
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
         for name, content in files.items():
@@ -150,12 +113,105 @@ def harmed(whole: bytes, rng: np.random.Generator) -> bytes:
     return made.getvalue()
 
 
+def harmed(whole: bytes, rng: np.random.Generator) -> bytes:
+    """Something mutated; of a zip, as often, one of the files in it, which is then whole again."""
+    if not zipfile.is_zipfile(io.BytesIO(whole)) or rng.random() < 0.5:
+        return mutated(whole, rng)
+    return harmed_entry(whole, rng)
+
+
+class Kind(NamedTuple):
+    """Something that may come from anybody: whole ones of it, what takes it, and what harms it."""
+
+    suffix: str
+    whole: tuple[bytes, ...]
+    take: Callable[[Path], object]
+    harm: Callable[[bytes, np.random.Generator], bytes] = harmed
+
+
+def stack() -> xr.DataArray:
+    """A stack small enough to be read often."""
+    z, y, x = np.mgrid[:6, :SIDE, :SIDE]
+    waves = 128 + 60 * np.sin(x / 3 + z) + 40 * np.sin(y / 4)
+    return fp.make_stack(waves.astype(np.uint8), (10, 10, 10))
+
+
+def kinds(folder: Path) -> Mapping[str, Kind]:
+    """All kinds, made in a folder."""
+    image = stack()
+    labels = fp.make_labels(np.where(image > 150, 2, 1).astype(np.uint8), image)
+    tiffs, zips, singles, zarrs = [], [], [], []
+    for name, made in {"grey": image, "labels": labels, "float": image.astype(np.float32)}.items():
+        fp.write(folder / f"{name}.tif", made)
+        tiffs.append((folder / f"{name}.tif").read_bytes())
+    fp.write(folder / "grey.zarr", image)
+    fp.write(folder / "labels.zarr", labels)
+    attributes = {"multiscales": [{**MULTISCALES, "version": "0.4"}]}
+    old = zarr.create_group(folder / "old.zarr", zarr_format=2, attributes=attributes)
+    old.create_array("0", data=image.to_numpy(), chunks=(4, SIDE, SIDE))
+    attributes = {"ome": {"version": "0.5", "multiscales": [MULTISCALES]}}
+    shards = zarr.create_group(folder / "shards.zarr", attributes=attributes)
+    shards.create_array(
+        "0",
+        data=image.to_numpy(),
+        chunks=(2, SIDE // 2, SIDE),
+        shards=(2, SIDE, SIDE),
+        compressors=BloscCodec(),
+    )
+    for name in ("grey", "labels", "old", "shards"):
+        packed = shutil.make_archive(str(folder / name), "zip", folder / f"{name}.zarr")
+        zarrs.append(Path(packed).read_bytes())
+    fp.save_labels(image, labels, output=folder / "labels.zip")
+    zips.append((folder / "labels.zip").read_bytes())
+    fp.save_labels(image, labels, output=folder / "labels.labeling")
+    labeling = (folder / "labels.labeling").read_bytes()
+    for roi in roifile.ImagejRoi.fromfile(folder / "labels.zip")[:3]:
+        singles.append(roi.tobytes())
+    fp.train_forest(image, labels, indices=[1, 4], trees=3, folds=0, model=folder / "m.poreseg")
+    models = [(folder / "m.poreseg").read_bytes()]
+
+    def segmented(path: Path) -> object:
+        return fp.segment(image, model=fp.load(path), indices=[2]).segmentation.sum()
+
+    def told(path: Path) -> object:
+        """A macro's line, as far as the command that it is for."""
+        name, _, line = path.read_bytes().decode("latin-1").partition(": ")
+        command = CATALOG[name] if name in CATALOG else CATALOG["train_forest"]
+        first = {"image": image} if "image" in command.parameters else {}
+        return command.bind({**first, **parse_options(line)})
+
+    def read(path: Path) -> object:
+        return np.asarray(fp.read(path)).sum()
+
+    def read_unpacked(path: Path) -> object:
+        """The folder of an OME-Zarr, of which a damaged one may say that it is huge."""
+        place = path.with_suffix(".zarr")
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.unpack_archive(path, place)
+        return fp.read(place).isel(z=0).to_numpy().sum()
+
+    def drawn(path: Path) -> object:
+        return labels_from(path, image).sum()
+
+    return {
+        "tiff": Kind(".tif", tuple(tiffs), read),
+        "labels as TIFF": Kind(".tif", tuple(tiffs), drawn),
+        "roi": Kind(".roi", tuple(singles), drawn),
+        "zip of ROIs": Kind(".zip", tuple(zips), drawn),
+        "labeling": Kind(".labeling", (labeling,), drawn),
+        "forest": Kind(".poreseg", tuple(models), segmented),
+        "ResUNet": Kind(".poreseg", (RESUNET.read_bytes(),), fp.load),
+        "Zarr": Kind(".zip", (*zarrs,), read_unpacked, harmed_entry),
+        "macro options": Kind(".txt", tuple(f"{n}: {t}".encode() for n, t in LINES.items()), told),
+    }
+
+
 def attempt(kind: Kind, number: int, folder: Path) -> tuple[bool, str]:
     """Try one: whether it was refused, and what is wrong with that, empty for nothing."""
     rng = np.random.default_rng([len(kind.suffix), number])
     whole = kind.whole[number % len(kind.whole)]
     path = folder / f"input{kind.suffix}"
-    path.write_bytes(harmed(whole, rng))
+    path.write_bytes(kind.harm(whole, rng))
     begun = time.monotonic()
     refused, wrong = False, ""
     try:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fiji_poreseg.bridge import register, start, to_imageplus, to_imglib2, to_xarray
     from fiji_poreseg.commands.catalog import (
         auto,
+        convert,
         correct,
         evaluate,
         load,
@@ -52,6 +53,7 @@ __all__ = [
     "PoreSegWarning",
     "as_stack",
     "auto",
+    "convert",
     "correct",
     "evaluate",
     "load",
@@ -80,6 +82,7 @@ _HOMES = {
     "bridge": ("register", "start", "to_imageplus", "to_imglib2", "to_xarray"),
     "commands.catalog": (
         "auto",
+        "convert",
         "correct",
         "evaluate",
         "load",

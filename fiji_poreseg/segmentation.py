@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -115,7 +116,7 @@ def apply(
     doubtful = _Image(shape, np.float32, np.nan, indices, uncertainty, doubted, eager=False)
     segmentation = make_labels(
         found.values(), stack, name=f"{stack.name}-segmentation", classes=classes
-    )
+    ).assign_attrs(imagej_info=_provenance(model, stack, options))
     answer = Segmentation(
         segmentation,
         _like(segmentation, likely.values(), f"{stack.name}-probability"),
@@ -150,6 +151,17 @@ def apply(
                     doubtful.take(index, _uncertainty(planes))
                 journal.add(index)
     return answer
+
+
+def _provenance(model: Model, stack: xr.DataArray, options: Mapping[str, Any]) -> str:
+    """What a segmentation was made with, for whoever finds it: ImageJ shows it as its info."""
+    lines = {
+        "image": stack.name,
+        "model": f"{model.contents().kind}, SHA-256 {model.digest()}",
+        **options,
+    }
+    made = f"Segmented by fiji-poreseg {version('fiji-poreseg')}"
+    return "\n".join([made, *(f"{name}: {value}" for name, value in lines.items())])
 
 
 def _settings(

@@ -42,12 +42,18 @@ _NM_PER_UNIT = {
     "microns": 1e3,
     "micrometer": 1e3,
     "micrometre": 1e3,
+    "picometer": 1e-3,
     "mm": 1e6,
+    "millimeter": 1e6,
     "cm": 1e7,
+    "centimeter": 1e7,
     "m": 1e9,
+    "meter": 1e9,
 }
 AXES = ("z", "y", "x")
 SLICE_LABEL = "slice_label"
+# Of `attrs["thickness"]`, where a file says how large its pixels are, and no more.
+ASSUMED = "assumed"
 _CALIBRATION = ("unit", "spacing_nm", "source_unit")
 
 Converter: TypeAlias = Callable[[object, str], xr.DataArray | None]
@@ -286,6 +292,13 @@ def as_stack(
         warnings.warn(
             f"{stack.name} has no voxel size: a voxel is taken as 10 nm. "
             "Set Image > Properties in ImageJ, or give voxel_size_nm=z,y,x.",
+            PoreSegWarning,
+            stacklevel=3,
+        )
+    elif stack.attrs.get("thickness") == ASSUMED and stack.sizes["z"] > 1:
+        warnings.warn(
+            f"{stack.name} does not say how thick its slices are: they are taken to be as thick "
+            f"as pixels are wide, {spacing_nm(stack)[2]:g} nm. Give voxel_size_nm=z,y,x.",
             PoreSegWarning,
             stacklevel=3,
         )

@@ -11,6 +11,7 @@ KINDS = (
     "labeling",
     "forest",
     "ResUNet",
+    "Zarr",
     "macro options",
 )
 

@@ -270,7 +270,7 @@ class TestResume:
         made = fp.phantom(tmp_path, slices=40, size=128)
         model = tmp_path / "m.poreseg"
         fp.train_forest(made.stack, made.truth, indices=(0, 39), folds=0, model=model)
-        fp.segment(made.stack, model=model, **paths(tmp_path))
+        fp.segment(tmp_path / "stack.tif", model=model, **paths(tmp_path))
         broken = tmp_path / "broken"
         broken.mkdir()
         rng = random.Random(0)

@@ -19,7 +19,7 @@ from fiji_poreseg.model import Model
 from fiji_poreseg.phantoms import Phantom
 from fiji_poreseg.rois import LOOK
 from fiji_poreseg.segmentation import Segmentation
-from fiji_poreseg.stack import PORE
+from fiji_poreseg.stack import PORE, spacing_nm
 from fiji_poreseg.studies import Study
 from fiji_poreseg.suggestion import Suggestion
 
@@ -32,6 +32,14 @@ def phantom(made: Phantom) -> Presentation:
     return Presentation(
         images={"phantom-truth": made.truth, "phantom": made.stack},
         lines=[f"Phantom of {_shape(made.stack)} voxels, porosity {porosity:.4f}"],
+    )
+
+
+def converted(stack: xr.DataArray) -> Presentation:
+    """A line: how large it is."""
+    z, y, x = spacing_nm(stack)
+    return Presentation(
+        lines=[f"{stack.name}: {_shape(stack)} voxels of {z:g} x {y:g} x {x:g} nm, {stack.dtype}"]
     )
 
 

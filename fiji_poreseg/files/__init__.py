@@ -6,24 +6,40 @@ Importing this package lets `fiji_poreseg.stack.as_stack` take a path.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
 
+import numpy.typing as npt
 import xarray as xr
 
-from fiji_poreseg.files.inputs import DAMAGE_ERRORS, PathLike, existing_file, log_records
+from fiji_poreseg.files.folders import read_folder
+from fiji_poreseg.files.inputs import (
+    DAMAGE_ERRORS,
+    PathLike,
+    existing_file,
+    is_zarr,
+    log_records,
+)
 from fiji_poreseg.files.outputs import (
+    IMAGE_SUFFIXES,
     TIFF_SUFFIXES,
+    ZARR_SUFFIX,
     begun,
     check_output,
+    host_of_labels,
     replacing,
     write_csv,
     write_text,
 )
-from fiji_poreseg.files.tiff_reading import read
-from fiji_poreseg.files.tiff_writing import SliceWriter, write, writing
+from fiji_poreseg.files.tiff_reading import read_tiff
+from fiji_poreseg.files.tiff_writing import writing_tiff
 from fiji_poreseg.stack import register_converter
 
 __all__ = [
     "DAMAGE_ERRORS",
+    "IMAGE_SUFFIXES",
     "TIFF_SUFFIXES",
     "PathLike",
     "SliceWriter",
@@ -38,6 +54,131 @@ __all__ = [
     "write_text",
     "writing",
 ]
+
+
+def read(path: PathLike, *, parameter: str = "image") -> xr.DataArray:
+    """Read a stack from a TIFF file, an OME-Zarr or a folder of slices.
+
+    Parameters
+    ----------
+    path
+        TIFF of ImageJ, OME-TIFF, BigTIFF or any other multi-page TIFF with one grey value per
+        pixel; the folder of an OME-Zarr of version 0.4 or 0.5, which is read at its full
+        resolution; or a folder in which each slice is a TIFF.
+    parameter
+        Name to use in an error.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dims ``("z", "y", "x")``, or ``("c", "z", "y", "x")`` for several channels, coordinates
+        in nm and perhaps ``slice_label``, the name is the file's without its ending. ``attrs``
+        may hold, besides what `fiji_poreseg.stack.make_stack` writes, ``source_unit`` (the unit
+        in the file), ``display_range`` (lowest and highest grey value shown),
+        ``inverting_lut``, ``imagej_info``, ``classes`` (of labels in an OME-Zarr) and
+        ``thickness``, which is ``"assumed"`` where only the size of a pixel is known, as from
+        the tags of Thermo Fisher (FEI), Zeiss and Tescan. Beyond 256 MB nothing is loaded: dask
+        reads it slice by slice.
+
+    Raises
+    ------
+    ParameterError
+        If there is nothing, or it is of none of these kinds, damaged, or holds colours.
+    """
+    if not os.path.isdir(path):
+        return read_tiff(path, parameter)
+    if not is_zarr(path):
+        return read_folder(Path(path), parameter)
+    # The libraries of Zarr take half a second to import.
+    from fiji_poreseg.files.zarr_reading import read_zarr
+
+    return read_zarr(Path(path), parameter)
+
+
+def write(path: PathLike, image: xr.DataArray, *, parameter: str = "output") -> None:
+    """Write a stack, labels or a probability as a TIFF of ImageJ, an OME-TIFF or an OME-Zarr.
+
+    It carries voxel size, unit (that of the file the stack came from, else nm), slice labels and
+    display range; labels (``attrs["classes"]``) the colours of
+    `fiji_poreseg.colours.LABEL_COLOURS`. A TIFF is not compressed, so that ImageJ can open it as
+    a virtual stack, and may be larger than 4 GB; an OME-TIFF has no slice labels and colours. An
+    OME-Zarr of version 0.5 is compressed without loss, in chunks of one slice, with smaller
+    copies for viewers. A lazy stack is computed slice by slice.
+
+    Parameters
+    ----------
+    path
+        Where to: ``NAME.tif``, ``NAME.ome.tif``, ``NAME.zarr``, or, for labels that belong to an
+        OME-Zarr of version 0.5, ``IMAGE.zarr/labels/NAME``. What exists is replaced, at the end
+        and only on success.
+    image
+        Dims ``("z", "y", "x")``, with ``"c"`` or ``"class"`` first for several channels; uint8,
+        uint16 or floating point, which is written as float32.
+    parameter
+        Name to use in an error.
+
+    Raises
+    ------
+    ParameterError
+        If the ending or the data type is none of these, or the place cannot be written.
+    """
+    with writing(path, image, parameter=parameter) as slices:
+        for index in range(image.sizes["z"]):
+            slices[index] = image.isel(z=index).to_numpy()
+
+
+class SliceWriter(Protocol):
+    """Takes the slices of an image that is being written, one by one, in any order."""
+
+    def __setitem__(self, index: int, values: npt.NDArray[Any]) -> None:
+        """Write slice `index`: shape (y, x), or (channels, y, x)."""
+
+    def read(self, index: int) -> npt.NDArray[Any]:
+        """A slice that was written before."""
+
+    def reader(self) -> Callable[..., npt.NDArray[Any]]:
+        """Open the image, once it is in its place: reads a slice, or a plane of it, by index."""
+
+
+def writing(
+    path: PathLike,
+    image: xr.DataArray,
+    *,
+    parameter: str = "output",
+    go_on: bool = False,
+    keep: bool = False,
+) -> AbstractContextManager[SliceWriter]:
+    """Write an image like `write`, but slice by slice, as they come, inside a ``with`` block.
+
+    Until it is whole, what there is of it lies where `begun` names.
+
+    Parameters
+    ----------
+    path
+        Where to; what exists is replaced on leaving the block, and only on success.
+    image
+        What the file is to describe; of its values none is read, but the display range of a
+        numpy array of floating point or 16 bits that has none in its attributes.
+    parameter
+        Name to use in an error.
+    go_on
+        Whether slices in what there is of it already are to stay.
+    keep
+        Whether what there is of it stays on an exception.
+
+    Raises
+    ------
+    ParameterError
+        If the data type is none of ImageJ's, the file cannot be written, or what is to be gone on
+        with describes another image: another voxel size, say, or other slice labels.
+    """
+    check_output(path, parameter)
+    settings: dict[str, Any] = {"parameter": parameter, "go_on": go_on, "keep": keep}
+    if Path(path).suffix.lower() != ZARR_SUFFIX and host_of_labels(path) is None:
+        return writing_tiff(path, image, **settings)
+    from fiji_poreseg.files.zarr_writing import writing_zarr
+
+    return writing_zarr(path, image, **settings)
 
 
 def _read_path(image: object, parameter: str) -> xr.DataArray | None:

@@ -35,6 +35,11 @@ DAMAGE_ERRORS = (
 )
 
 
+def is_zarr(folder: PathLike) -> bool:
+    """Whether a folder is a group or an array of Zarr."""
+    return any(Path(folder, name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
 def existing_file(path: PathLike, parameter: str) -> Path:
     """Answer with the path of a file that is there and not empty, or raise a `ParameterError`."""
     file = Path(path)

@@ -6,15 +6,18 @@ import csv
 import errno
 import io
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.files.inputs import PathLike
+from fiji_poreseg.files.inputs import PathLike, is_zarr
 
 TIFF_SUFFIXES = (".tif", ".tiff")
+ZARR_SUFFIX = ".zarr"
+IMAGE_SUFFIXES = (*TIFF_SUFFIXES, ZARR_SUFFIX)
 _NO_WRITING = (
     errno.EACCES,
     errno.EDQUOT,
@@ -86,6 +89,36 @@ def replacing(
             remove(part)
 
 
+@contextmanager
+def replacing_folder(
+    path: PathLike, parameter: str = "output", part: Path | None = None, *, keep: bool = False
+) -> Iterator[Path]:
+    """Give a path beside `path` for a folder, and put that in its place on success.
+
+    As `replacing`, but that an older folder cannot be replaced in one step: for a moment there is
+    neither under that name, and both are beside it, whole and hidden.
+    """
+    target = Path(os.path.realpath(path))
+    part, old = part or scratch(target), scratch(target)
+    try:
+        with not_writable_in_words(path, parameter):
+            yield part
+            if target.exists():
+                os.replace(target, old)
+            os.replace(part, target)
+            remove(old)
+    finally:
+        if not keep:
+            remove(part)
+
+
+def host_of_labels(path: PathLike) -> Path | None:
+    """The OME-Zarr that a path of the form ``IMAGE.zarr/labels/NAME`` leads into, else None."""
+    target = Path(path)
+    host = target.parent.parent
+    return host if target.parent.name == "labels" and is_zarr(host) else None
+
+
 def scratch(target: Path) -> Path:
     """A path beside `target` that no other file has."""
     # Not tempfile: its files may be read by their owner only, whatever the umask.
@@ -95,19 +128,21 @@ def scratch(target: Path) -> Path:
 def remove(part: Path) -> None:
     """Remove a part that may be gone."""
     # A folder that vanished has no part to remove, and must not hide the first error.
-    if part.exists():
+    if part.is_dir():
+        shutil.rmtree(part)
+    elif part.exists():
         part.unlink()
 
 
 def check_output(
-    path: PathLike, parameter: str = "output", suffixes: Sequence[str] = TIFF_SUFFIXES
+    path: PathLike, parameter: str = "output", suffixes: Sequence[str] = IMAGE_SUFFIXES
 ) -> None:
     """Find out before long work whether its result can be written.
 
     Parameters
     ----------
     path
-        The file to be written.
+        The file to be written, or the folder of an OME-Zarr.
     parameter
         Name to use in an error.
     suffixes
@@ -116,19 +151,31 @@ def check_output(
     Raises
     ------
     ParameterError
-        If the ending is another, the path is a folder, or its folder cannot be written.
+        If the ending is another, the path is a folder of something else, or its folder cannot be
+        written.
     """
     target = Path(path)
-    if suffixes and target.suffix.lower() not in suffixes:
+    host = host_of_labels(target) if ZARR_SUFFIX in suffixes else None
+    if host is not None:
+        _check_host(host, target, parameter)
+    elif suffixes and target.suffix.lower() not in suffixes:
         raise ParameterError(
             parameter,
             f"must end in {' or '.join(suffixes)}",
             str(path),
             f"Name the file for example {target.stem or 'result'}{suffixes[0]}.",
         )
-    if target.is_dir():
+    is_folder = host is not None or target.suffix.lower() == ZARR_SUFFIX
+    if target.is_dir() and not is_folder:
         raise ParameterError(
             parameter, "must be a file", f"the folder {path}", "Add a file name to the path."
+        )
+    if is_folder and target.exists() and not is_zarr(target):
+        raise ParameterError(
+            parameter,
+            "must not be a file or a folder of something else, which would be lost",
+            str(path),
+            "Choose another name.",
         )
     # Permissions tell little: root has them all, and a file system may be read-only.
     try:
@@ -137,6 +184,17 @@ def check_output(
             raise _WritableError
     except _WritableError:
         return
+
+
+def _check_host(host: Path, target: Path, parameter: str) -> None:
+    if not (host / "zarr.json").is_file():
+        raise ParameterError(
+            parameter,
+            "can lie in an OME-Zarr of version 0.5 only",
+            f"{target} in one of Zarr 2",
+            f"Give it a place of its own, for example {host.stem}-{target.name}.zarr.",
+        )
+    target.parent.mkdir(exist_ok=True)
 
 
 class _WritableError(Exception):

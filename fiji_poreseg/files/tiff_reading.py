@@ -8,70 +8,50 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import tifffile
 import xarray as xr
 
 from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.files.axes import arrange, axis_order
 from fiji_poreseg.files.inputs import DAMAGE_ERRORS, PathLike, existing_file, log_records
+from fiji_poreseg.files.microscopes import pixel_size_nm
 from fiji_poreseg.files.planes import PlaneReader
 from fiji_poreseg.lazy import LARGE_BYTES, lazy_planes
-from fiji_poreseg.stack import Spacing, make_stack, nm_per, tidy
-
-# ImageJ shows at most so many channels as colours; more are slices that nobody named so.
-_MOST_CHANNELS = 7
+from fiji_poreseg.stack import ASSUMED, Spacing, make_stack, nm_per, tidy
 
 
-def read(path: PathLike, *, parameter: str = "image") -> xr.DataArray:
-    """Read a stack from a TIFF file.
+def read_tiff(path: PathLike, parameter: str) -> xr.DataArray:
+    """Read a stack from a TIFF file; see `fiji_poreseg.files.read`.
 
     ImageJ marks the slices of a stack as time points where nobody told it better, so a time
     axis (or any other single axis besides channels) counts as z when there is no z axis, and so
     do more than seven channels.
-
-    Parameters
-    ----------
-    path
-        TIFF of ImageJ, OME-TIFF or any other multi-page TIFF with one grey value per pixel.
-    parameter
-        Name to use in an error.
-
-    Returns
-    -------
-    xarray.DataArray
-        Dims ``("z", "y", "x")``, or ``("c", "z", "y", "x")`` for several channels, coordinates
-        in nm and perhaps ``slice_label``, the name is the file's without its ending. ``attrs``
-        may hold, besides what `fiji_poreseg.stack.make_stack` writes, ``source_unit`` (the unit
-        in the file), ``display_range`` (lowest and highest grey value shown),
-        ``inverting_lut`` and ``imagej_info``. An uncompressed file beyond 256 MB is not
-        loaded: dask reads it slice by slice.
-
-    Raises
-    ------
-    ParameterError
-        If there is no such file, it is no TIFF, damaged, or holds colours.
     """
     file = existing_file(path, parameter)
-    with _damage_as_error(file, parameter), tifffile.TiffFile(file) as tiff:
+    with damage_as_error(file, parameter), tifffile.TiffFile(file) as tiff:
         series = _only_series(tiff, file, parameter)
-        order, has_channels = _axis_order(series, file, parameter)
+        order, has_channels = axis_order(series.axes, series.shape, file, parameter)
         _check_extent(tiff, series)
         values = _lazy(file, series) if _is_large(series) else series.asarray()
         metadata = _metadata(tiff)
-    planes = _arrange(values, order, has_channels)
+    planes = arrange(values, order, has_channels)
     return make_stack(
         planes,
         metadata.spacing,
-        name=file.stem,
+        name=file.stem.removesuffix(".ome"),
         slice_labels=metadata.labels_for(planes.shape),
         attrs=metadata.attrs,
     )
 
 
 @contextmanager
-def _damage_as_error(file: Path, parameter: str) -> Iterator[None]:
+def damage_as_error(file: Path, parameter: str) -> Iterator[None]:
+    """Raise what a damaged TIFF raises as a `ParameterError`."""
     # tifffile tells of damage partly by exceptions and partly by the log, and goes on then.
     try:
         with warnings.catch_warnings(), log_records("tifffile") as records:
@@ -122,30 +102,6 @@ def _only_series(tiff: Any, file: Path, parameter: str) -> Any:
     return tiff.series[0]
 
 
-def _axis_order(series: Any, file: Path, parameter: str) -> tuple[list[int], bool]:
-    """Where c (if any), z (if any), y and x are, and whether there is c."""
-    axes = series.axes
-    if "S" in axes:
-        raise ParameterError(
-            parameter,
-            "must hold grey values",
-            f"{file} with colours (RGB)",
-            "Convert it with Image > Type > 8-bit in ImageJ.",
-        )
-    stacked = [axis for axis in axes if axis not in "CYX"]
-    if len(stacked) > 1:
-        raise ParameterError(
-            parameter,
-            "must have one axis of slices",
-            f"{file} with the axes {','.join(axes)} of {series.shape}",
-            "Keep one time point with Image > Hyperstacks > Reduce Dimensionality in ImageJ.",
-        )
-    channels = [axis for axis in axes if axis == "C"]
-    if channels and not stacked and series.shape[axes.index("C")] > _MOST_CHANNELS:
-        channels, stacked = stacked, channels
-    return [axes.index(axis) for axis in (*channels, *stacked, "Y", "X")], bool(channels)
-
-
 def _check_extent(tiff: Any, series: Any) -> None:
     size = tiff.filehandle.size
     if series.dataoffset is not None:
@@ -163,24 +119,52 @@ def _check_extent(tiff: Any, series: Any) -> None:
 
 
 def _is_large(series: Any) -> bool:
-    return series.dataoffset is not None and series.nbytes > LARGE_BYTES
-
-
-def _lazy(file: Path, series: Any) -> Any:
-    dtype = np.dtype(series.pages[0].parent.byteorder + series.dtype.char)
-    return lazy_planes(
-        PlaneReader(file, series.dataoffset, series.shape, dtype), series.shape, dtype
+    return bool(series.nbytes > LARGE_BYTES) and (
+        series.dataoffset is not None or series.pages[0].shape == series.shape[-2:]
     )
 
 
-def _arrange(values: Any, order: list[int], has_channels: bool) -> Any:
-    """Axes (c, z, y, x) or (z, y, x), with the machine's byte order; bits become 0 and 255."""
-    arranged = values.transpose(order)
-    if arranged.ndim == 2 + has_channels:
-        arranged = arranged[..., np.newaxis, :, :]
-    if arranged.dtype == bool:
-        return arranged.astype(np.uint8) * np.uint8(255)
-    return arranged.astype(arranged.dtype.newbyteorder("="), copy=False)
+def _lazy(file: Path, series: Any) -> Any:
+    if series.dataoffset is None:
+        return lazy_planes(PageReader(file, series.shape), series.shape, series.dtype)
+    dtype = np.dtype(series.pages[0].parent.byteorder + series.dtype.char)
+    reader = PlaneReader(file, series.dataoffset, series.shape, dtype)
+    return lazy_planes(reader, series.shape, dtype)
+
+
+class PageReader:
+    """Reads planes of a TIFF that is compressed or tiled, by their indices, from any thread.
+
+    The file stays open. Sent to another process, it is opened there.
+
+    Parameters
+    ----------
+    file
+        A TIFF of one image, a plane a page.
+    shape
+        Its shape.
+    """
+
+    def __init__(self, file: Path, shape: Sequence[int]) -> None:
+        self._file, self._shape = file.absolute(), tuple(shape)
+        self._tiff = tifffile.TiffFile(file)
+        self._pages, self._lock = self._tiff.series[0].pages, Lock()
+
+    def __call__(self, *index: int) -> npt.NDArray[Any]:
+        """Read a plane."""
+        number = int(np.ravel_multi_index(index, self._shape[:-2])) if index else 0
+        with self._lock, damage_as_error(self._file, "image"):
+            page: Any = self._pages[number]
+            values = np.asarray(page.asarray())
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PageReader, (self._file, self._shape)
+
+    def __del__(self) -> None:
+        # Not there where it could not be opened.
+        if hasattr(self, "_tiff"):
+            self._tiff.close()
 
 
 class _Metadata(NamedTuple):
@@ -211,11 +195,12 @@ def _metadata(tiff: Any) -> _Metadata:
     unit = _unescape(str(imagej.get("unit", "")))
     if unit:
         attrs["source_unit"] = unit
-    return _Metadata(
-        _imagej_spacing(tiff.pages.first, imagej, unit),
-        (labels,) if isinstance(labels, str) else tuple(labels),
-        attrs,
-    )
+    spacing = _imagej_spacing(tiff.pages.first, imagej, unit)
+    pixel = None if spacing else pixel_size_nm(tiff)
+    if pixel is not None:
+        spacing = (pixel[1], *pixel)
+        attrs["thickness"] = ASSUMED
+    return _Metadata(spacing, (labels,) if isinstance(labels, str) else tuple(labels), attrs)
 
 
 def _imagej_spacing(page: Any, imagej: dict[str, Any], unit: str) -> Spacing | None:
@@ -252,13 +237,15 @@ def _ome_metadata(tiff: Any) -> _Metadata:
     image = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
     pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
     sizes = [float(pixels.get(f"PhysicalSize{axis}", 0)) for axis in "ZYX"]
-    # A single slice has no PhysicalSizeZ; it is as thick as its pixels are wide.
-    sizes[0] = sizes[0] or sizes[2]
+    attrs: dict[str, Any] = {"inverting_lut": False}
+    if not sizes[0]:
+        sizes[0] = sizes[2]
+        attrs["thickness"] = ASSUMED
     units = [str(pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "ZYX"]
     factors = [nm_per(unit) for unit in units]
     if 0 in sizes or None in factors:
         return _Metadata(None, (), {"inverting_lut": False})
-    attrs = {"inverting_lut": False, "source_unit": units[2]}
+    attrs["source_unit"] = units[2]
     return _Metadata(_product(sizes, factors), (), attrs)
 
 

@@ -6,8 +6,9 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,6 @@ from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.files.inputs import PathLike
 from fiji_poreseg.files.outputs import (
     begun,
-    check_output,
     not_writable_in_words,
     remove,
     replacing,
@@ -31,38 +31,14 @@ from fiji_poreseg.stack import Spacing, nm_per, shown_range, slice_labels_of, sp
 # Offsets in a TIFF have 32 bits. Beyond, ImageJ reads slices that follow one another without a
 # gap after a single header; some room is left below for the headers of the single slices.
 _ONE_HEADER_BYTES = 2**32 - 2**26
+_BYTE_ORDER: Literal[">"] = ">"
+# What the units of a stack are called in OME.
+_OME_UNITS = {"um": "µm", "micron": "µm", "microns": "µm", "angstrom": "Å", "A": "Å"}
+_NO_UUID = "00000000-0000-0000-0000-000000000000"
 _GREY_TYPES = ("uint8", "uint16", "float32")
 
 
-def write(path: PathLike, image: xr.DataArray, *, parameter: str = "output") -> None:
-    """Write a stack, labels or a probability as a TIFF of ImageJ.
-
-    The file carries voxel size, unit (that of the file the stack came from, else nm), slice
-    labels and display range; labels (``attrs["classes"]``) the colours of
-    `fiji_poreseg.colours.LABEL_COLOURS`. It is not compressed, so that ImageJ can open it as a
-    virtual stack, and may be larger than 4 GB. A lazy stack is computed slice by slice.
-
-    Parameters
-    ----------
-    path
-        Where to; an existing file is replaced, at the end and only on success.
-    image
-        Dims ``("z", "y", "x")``, with ``"c"`` or ``"class"`` first for several channels; uint8,
-        uint16 or floating point, which is written as float32.
-    parameter
-        Name to use in an error.
-
-    Raises
-    ------
-    ParameterError
-        If the data type is none of ImageJ's or the file cannot be written.
-    """
-    with writing(path, image, parameter=parameter) as slices:
-        for index in range(image.sizes["z"]):
-            slices[index] = image.isel(z=index).to_numpy()
-
-
-class SliceWriter:
+class TiffSlices:
     """Takes the slices of a TIFF that is being written, one by one, in any order.
 
     Parameters
@@ -116,49 +92,22 @@ class SliceWriter:
 
 
 @contextmanager
-def writing(
-    path: PathLike,
-    image: xr.DataArray,
-    *,
-    parameter: str = "output",
-    go_on: bool = False,
-    keep: bool = False,
-) -> Iterator[SliceWriter]:
-    """Write a TIFF like `write`, but slice by slice, as they come.
-
-    Until it is whole, what there is of it lies in the file that `begun` names.
-
-    Parameters
-    ----------
-    path
-        Where to; an existing file is replaced on leaving the block, and only on success.
-    image
-        What the file is to describe; of its values none is read, but the display range of a
-        numpy array of floating point or 16 bits that has none in its attributes.
-    parameter
-        Name to use in an error.
-    go_on
-        Whether slices in what there is of it already are to stay.
-    keep
-        Whether what there is of it stays on an exception.
-
-    Raises
-    ------
-    ParameterError
-        If the data type is none of ImageJ's, the file cannot be written, or what is to be gone on
-        with describes another image: another voxel size, say, or other slice labels.
-    """
-    check_output(path, parameter)
-    dtype = _grey_type(image, parameter)
+def writing_tiff(
+    path: PathLike, image: xr.DataArray, *, parameter: str, go_on: bool, keep: bool
+) -> Iterator[TiffSlices]:
+    """Write a TIFF slice by slice; see `fiji_poreseg.files.writing`."""
+    dtype = grey_type(image, parameter)
     ordered = image.transpose("z", *(dim for dim in image.dims if dim != "z"))
     with replacing(path, parameter, begun(path), keep=keep) as part:
-        offset = _begin(part, ordered, dtype, parameter, go_on=go_on)
+        header = _write_ome_header if is_ome(path) else _write_header
+        offset = _begin(part, partial(header, image=ordered, dtype=dtype), parameter, go_on=go_on)
         with open(part, "r+b") as stream:
-            stored = dtype.newbyteorder(">")
-            yield SliceWriter(path, stream, offset, ordered.shape, stored, parameter)
+            stored = dtype.newbyteorder(_BYTE_ORDER)
+            yield TiffSlices(path, stream, offset, ordered.shape, stored, parameter)
 
 
-def _grey_type(image: xr.DataArray, parameter: str) -> np.dtype[Any]:
+def grey_type(image: xr.DataArray, parameter: str) -> np.dtype[Any]:
+    """The data type that an image is written with; a `ParameterError` if it has none of them."""
     if image.dtype.kind == "f":
         return np.dtype("float32")
     if image.dtype.name not in _GREY_TYPES:
@@ -176,7 +125,7 @@ def _write_header(part: Path, image: xr.DataArray, dtype: np.dtype[Any]) -> int:
     channels = image.sizes[image.dims[1]] if image.ndim == 4 else 1
     step, unit = _file_spacing(image)
     is_labels = "classes" in image.attrs and dtype == np.uint8
-    with tifffile.TiffWriter(part, byteorder=">", imagej=True) as tiff:
+    with tifffile.TiffWriter(part, byteorder=_BYTE_ORDER, imagej=True) as tiff:
         place = tiff.write(
             shape=image.shape,
             dtype=dtype,
@@ -197,13 +146,43 @@ def _write_header(part: Path, image: xr.DataArray, dtype: np.dtype[Any]) -> int:
     return place[0]
 
 
-def _begin(
-    part: Path, image: xr.DataArray, dtype: np.dtype[Any], parameter: str, *, go_on: bool
-) -> int:
+def _write_ome_header(part: Path, image: xr.DataArray, dtype: np.dtype[Any]) -> int:
+    """Write all but the values of an OME-TIFF, which has no place for slice labels and colours."""
+    step, unit = _file_spacing(image)
+    size = {} if unit == "pixel" else dict(zip("ZYX", step, strict=True))
+    channels = image[image.dims[1]].to_numpy().tolist() if image.ndim == 4 else []
+    metadata = {
+        "axes": "ZYX" if image.ndim == 3 else "ZCYX",
+        "Name": str(image.name),
+        # Else there would be another each time, and nothing to go on with.
+        "UUID": _NO_UUID,
+        **{f"PhysicalSize{axis}": length for axis, length in size.items()},
+        **{f"PhysicalSize{axis}Unit": _OME_UNITS.get(unit, unit) for axis in size},
+        **({"Channel": {"Name": [str(name) for name in channels]}} if channels else {}),
+    }
+    large = image.size * dtype.itemsize > _ONE_HEADER_BYTES
+    with tifffile.TiffWriter(part, byteorder=_BYTE_ORDER, bigtiff=large, ome=True) as tiff:
+        place = tiff.write(
+            shape=image.shape,
+            dtype=dtype,
+            returnoffset=True,
+            photometric="minisblack",
+            metadata=metadata,
+        )
+    assert place is not None  # the writer's answer to returnoffset
+    return place[0]
+
+
+def is_ome(path: PathLike) -> bool:
+    """Whether a file is to be an OME-TIFF, by its name."""
+    return Path(path).name.lower().endswith((".ome.tif", ".ome.tiff"))
+
+
+def _begin(part: Path, write_header: Callable[[Path], int], parameter: str, *, go_on: bool) -> int:
     """Begin a file, or find that it was begun alike; answer with the place of its values."""
     fresh = scratch(part)
     try:
-        offset = _write_header(fresh, image, dtype)
+        offset = write_header(fresh)
         if not go_on:
             os.replace(fresh, part)
         elif not _begin_alike(part, fresh, offset):

@@ -345,6 +345,7 @@ def record_every_command(folder):
         Labels="phantom-truth",
         Output=f"{folder}/labels.zip",
     )
+    run("PoreSeg Convert", Image="my stack.tif", Output=f"{folder}/stack.zarr")
     run("PoreSeg Suggest", Image="my stack.tif", Count=2, Json=f"{folder}/next.json")
     activate("my stack-segmentation")
     history = f"{folder}/history.npz"

@@ -7,7 +7,7 @@ numpy or dask array, a path, an ImagePlus or an ImgLib2 image.
 # In the order of the menu, not of the alphabet.
 # isort: off
 from fiji_poreseg.commands.catalog.parameters import CATALOG
-from fiji_poreseg.commands.catalog.making import phantom
+from fiji_poreseg.commands.catalog.making import phantom, convert
 from fiji_poreseg.commands.catalog.training import select_slices, train_forest, train_resunet
 from fiji_poreseg.commands.catalog.applying import load, segment
 from fiji_poreseg.commands.catalog.by_hand import correct, save_labels, undo_correction
@@ -18,6 +18,7 @@ from fiji_poreseg.commands.catalog.whole import auto, study
 __all__ = [
     "CATALOG",
     "auto",
+    "convert",
     "correct",
     "evaluate",
     "load",

@@ -34,7 +34,7 @@ def segment(
     output: Annotated[
         Path | None,
         Param(
-            "TIFF to write the segmentation to",
+            "TIFF or OME-Zarr to write the segmentation to",
             role=Role.OUTPUT,
             metavar="SEG",
             suffix=".tif",
@@ -44,7 +44,7 @@ def segment(
     probability: Annotated[
         Path | None,
         Param(
-            "TIFF to write the probability of solid to",
+            "TIFF or OME-Zarr to write the probability of solid to",
             role=Role.OUTPUT,
             metavar="P",
             suffix=".tif",
@@ -53,7 +53,7 @@ def segment(
     uncertainty: Annotated[
         Path | None,
         Param(
-            "TIFF to write the uncertainty to, 0 where the model is sure and 1 on a tie",
+            "TIFF or OME-Zarr to write the uncertainty to, 0 where the model is sure, 1 on a tie",
             role=Role.OUTPUT,
             metavar="U",
             suffix=".tif",
@@ -84,8 +84,10 @@ def segment(
         A `.poreseg` file, or what `train_forest` or `train_resunet` answered with; or
         ``"pretrained"``, the ResUNet that ships with the package, for a stack without labels.
     output, probability, uncertainty
-        TIFFs to write, slice by slice: what takes more than 256 MB is not held in memory. They
-        are there when all are whole; on an error or a cancellation, none is.
+        TIFFs (``.tif``, ``.ome.tif``) or OME-Zarrs (``.zarr``) to write, slice by slice: what
+        takes more than 256 MB is not held in memory. They are there when all are whole; on an
+        error or a cancellation, none is. ``STACK.zarr/labels/NAME`` puts a segmentation beside
+        the grey values of an OME-Zarr.
     precision
         ``"fast"`` lets a ResUNet compute in bfloat16 where the processor has it. A forest is
         always exact.

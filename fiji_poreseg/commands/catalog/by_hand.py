@@ -102,7 +102,7 @@ def correct(
     output: Annotated[
         Path | None,
         Param(
-            "TIFF to write the corrected segmentation to",
+            "TIFF or OME-Zarr to write the corrected segmentation to",
             role=Role.OUTPUT,
             metavar="SEG2",
             suffix=".tif",
@@ -112,7 +112,7 @@ def correct(
     hand: Annotated[
         Path | None,
         Param(
-            "TIFF to write the pixels to that are made or checked by hand: labels",
+            "TIFF or OME-Zarr to write the pixels to that are made or checked by hand: labels",
             role=Role.OUTPUT,
             metavar="FILE",
             suffix=".tif",
@@ -146,7 +146,7 @@ def correct(
         Slices that were looked at whole: what was left in them is right, and counts as made by
         hand, too.
     output
-        TIFF to write; the segmentation itself is not changed.
+        TIFF or OME-Zarr to write; the segmentation itself is not changed.
     hand
         TIFF for the pixels that are made or checked by hand, as labels; 0 elsewhere.
     history
@@ -217,7 +217,7 @@ def undo_correction(
     output: Annotated[
         Path | None,
         Param(
-            "TIFF to write the segmentation before the last correction to",
+            "TIFF or OME-Zarr to write the segmentation before the last correction to",
             role=Role.OUTPUT,
             metavar="SEG",
             suffix=".tif",
@@ -238,7 +238,7 @@ def undo_correction(
         What `correct` keeps there; called again and again, this goes back to the segmentation
         before the first correction.
     output
-        TIFF to write; the image itself is not changed.
+        TIFF or OME-Zarr to write; the image itself is not changed.
     json
         File for what was taken back, as `correct` writes it.
     classes

@@ -1,15 +1,18 @@
-"""Make a phantom."""
+"""Make stacks: a phantom, and copies in other formats."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
+import xarray as xr
+
 from fiji_poreseg import files, phantoms
 from fiji_poreseg.commands import checks, presentation
-from fiji_poreseg.commands.catalog.parameters import CATALOG, Seed
+from fiji_poreseg.commands.catalog.parameters import CATALOG, Image, Seed, VoxelSize
 from fiji_poreseg.commands.spec import Param, Role
 from fiji_poreseg.phantoms import Phantom
+from fiji_poreseg.stack import as_stack
 
 
 @CATALOG.command("PoreSeg Phantom", present=presentation.phantom)
@@ -89,3 +92,42 @@ def phantom(
         files.write(output / "stack.tif", made.stack)
         files.write(output / "truth.tif", made.truth)
     return made
+
+
+@CATALOG.command("PoreSeg Convert", present=presentation.converted)
+def convert(
+    image: Image,
+    *,
+    output: Annotated[
+        Path,
+        Param("TIFF or OME-Zarr to write", role=Role.OUTPUT, metavar="FILE", suffix=".zarr"),
+    ],
+    voxel_size_nm: VoxelSize = None,
+) -> xr.DataArray:
+    """Write a stack in another format: as a TIFF of ImageJ, an OME-TIFF or an OME-Zarr.
+
+    Parameters
+    ----------
+    image
+        Stack, dims ``("z", "y", "x")`` or ``("c", "z", "y", "x")``: a TIFF, a folder of slices,
+        an OME-Zarr, an image of ImageJ.
+    output
+        ``.tif``, ``.ome.tif`` or ``.zarr``. It is written slice by slice, and there when it is
+        whole.
+    voxel_size_nm
+        Voxel size in nm (z, y, x) that overrides the image's own.
+
+    Returns
+    -------
+    xarray.DataArray
+        The stack.
+
+    Raises
+    ------
+    ParameterError
+        If it is no grey-value stack, or the file cannot be written.
+    """
+    files.check_output(output)
+    stack = as_stack(image, voxel_size_nm=voxel_size_nm)
+    files.write(output, stack)
+    return stack

@@ -1,0 +1,59 @@
+"""Pixel sizes as microscopes write them into their TIFFs: Thermo Fisher (FEI), Zeiss, Tescan."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fiji_poreseg.stack import nm_per, tidy
+
+_NM_PER_M = 1e9
+_TESCAN_TAG = 50431
+_TESCAN_SIZE = re.compile(rb"PixelSize([XY])\s*=\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)")
+
+
+def pixel_size_nm(tiff: Any) -> tuple[float, float] | None:
+    """Size of a pixel in nm, (y, x), from what a microscope wrote down; None if none did.
+
+    Parameters
+    ----------
+    tiff
+        An open `tifffile.TiffFile`.
+    """
+    for found in (_thermo_fisher(tiff), _zeiss(tiff), _tescan(tiff)):
+        if found is not None and min(found) > 0:
+            return tidy(found[0]), tidy(found[1])
+    return None
+
+
+def _thermo_fisher(tiff: Any) -> tuple[float, float] | None:
+    sections = tiff.fei_metadata or {}
+    # The beam's own section where there is none of the scan; the ion beam's comes last.
+    for name in ("Scan", "EScan", "IScan"):
+        section = sections.get(name) or {}
+        if section.get("PixelWidth") and section.get("PixelHeight"):
+            return (
+                float(section["PixelHeight"]) * _NM_PER_M,
+                float(section["PixelWidth"]) * _NM_PER_M,
+            )
+    return None
+
+
+def _zeiss(tiff: Any) -> tuple[float, float] | None:
+    entries = tiff.sem_metadata or {}
+    # Of the image as it was saved, else of the scan.
+    for name in ("ap_image_pixel_size", "ap_pixel_size"):
+        if name in entries:
+            _, length, unit = entries[name]
+            factor = nm_per(str(unit))
+            return None if factor is None else (float(length) * factor, float(length) * factor)
+    return None
+
+
+def _tescan(tiff: Any) -> tuple[float, float] | None:
+    content = tiff.pages.first.tags.valueof(_TESCAN_TAG, b"")
+    if not isinstance(content, bytes):
+        return None
+    found = {axis: float(length) * _NM_PER_M for axis, length in _TESCAN_SIZE.findall(content)}
+    width = found.get(b"X")
+    return None if width is None else (found.get(b"Y", width), width)

@@ -1,0 +1,378 @@
+"""OME-Zarr, OME-TIFF, BigTIFF, folders of slices, and what microscopes write into their TIFFs."""
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+import warnings
+
+import cloudpickle
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from yaozarrs import validate_zarr_store
+
+import fiji_poreseg as fp
+from fiji_poreseg.errors import ParameterError, PoreSegWarning
+from fiji_poreseg.files import folders, tiff_reading, zarr_reading
+from fiji_poreseg.lazy import lazy_planes
+from fiji_poreseg.stack import as_stack, make_labels, make_stack, spacing_nm
+
+SPACING = (20.0, 10.0, 8.0)
+
+
+def grey(shape=(5, 60, 70), dtype="uint8", **more):
+    values = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+    return make_stack(values, SPACING, name="stack", **more)
+
+
+class TestOmeZarr:
+    @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+    def test_everything_survives(self, tmp_path, dtype):
+        stack = grey(
+            dtype=dtype,
+            origin_nm=(100.0, 0.0, 0.0),
+            slice_labels=["first µ", "", "日本", "d", "last"],
+            attrs={"source_unit": "µm", "display_range": (3.0, 150.0), "imagej_info": "a\nb"},
+        )
+        fp.write(tmp_path / "stack.ome.zarr", stack)
+        back = fp.read(tmp_path / "stack.ome.zarr")
+        assert back.drop_attrs().identical(stack.drop_attrs())
+        assert {**back.attrs} == {**stack.attrs, "inverting_lut": False}
+        validate_zarr_store(str(tmp_path / "stack.ome.zarr"))
+
+    def test_detectors_keep_their_names(self, tmp_path):
+        stack = grey((2, 3, 40, 30)).assign_coords(c=["SE", "BSE"])
+        fp.write(tmp_path / "s.zarr", stack)
+        back = fp.read(tmp_path / "s.zarr")
+        assert back.c.to_numpy().tolist() == ["SE", "BSE"]
+        np.testing.assert_array_equal(back, stack)
+
+    def test_without_calibration(self, tmp_path):
+        fp.write(tmp_path / "s.zarr", make_stack(grey().to_numpy()))
+        assert fp.read(tmp_path / "s.zarr").attrs["unit"] == "pixel"
+
+    def test_smaller_copies_lie_where_they_belong(self, tmp_path):
+        stack = make_stack(np.full((4, 1101, 600), 10, "uint8"), (20, 10, 10))
+        stack[:2, :2, :2] = 50
+        fp.write(tmp_path / "s.zarr", stack)
+        group = zarr.open_group(tmp_path / "s.zarr", mode="r")
+        assert [group[name].shape for name in "012"] == [
+            (4, 1101, 600),
+            (4, 550, 300),
+            (2, 275, 150),
+        ]
+        assert group["1"][0, 0, :2].tolist() == [50, 10]
+        assert group["2"][0, 0, 0] == 20
+        first, second, third = (
+            {one["type"]: one[one["type"]] for one in level["coordinateTransformations"]}
+            for level in group.attrs["ome"]["multiscales"][0]["datasets"]
+        )
+        assert first == {"scale": [20, 10, 10]}
+        assert second == {"scale": [20, 20, 20], "translation": [0, 5, 5]}
+        assert third == {"scale": [40, 40, 40], "translation": [10, 15, 15]}
+
+    def test_labels_lie_inside_of_their_image(self, tmp_path):
+        stack = grey()
+        fp.write(tmp_path / "s.zarr", stack)
+        labels = make_labels(stack.to_numpy() % 4, stack, classes=("pore", "solid", "resin"))
+        for name in ("pores", "again", "pores"):
+            fp.write(tmp_path / "s.zarr" / "labels" / name, labels)
+        back = fp.read(tmp_path / "s.zarr" / "labels" / "pores")
+        np.testing.assert_array_equal(back, labels)
+        assert back.attrs["classes"] == ("pore", "solid", "resin")
+        np.testing.assert_array_equal(fp.read(tmp_path / "s.zarr"), stack)
+        validate_zarr_store(str(tmp_path / "s.zarr"))
+        listed = json.loads((tmp_path / "s.zarr" / "labels" / "zarr.json").read_text())
+        assert listed["attributes"]["ome"]["labels"] == ["again", "pores"]
+
+    @pytest.mark.parametrize("chunks", [(2, 30, 40), (1, 60, 70), (4, 100, 100)])
+    @pytest.mark.parametrize("version", [2, 3])
+    def test_others_are_read(self, tmp_path, monkeypatch, chunks, version):
+        monkeypatch.setattr(zarr_reading, "LARGE_BYTES", 100)
+        values = np.random.default_rng(0).integers(0, 999, (1, 2, 7, 60, 70)).astype(">u2")
+        axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
+        axes = [{"name": "t", "type": "time"}, {"name": "c", "type": "channel"}, *axes]
+        scale = {"type": "scale", "scale": [1, 1, 0.02, 0.01, 0.01]}
+        moved = {"type": "translation", "translation": [0, 0, 0, 1, 0]}
+        twice = {"type": "scale", "scale": [1, 1, 1, 2, 2]}
+        multiscales = {
+            "axes": axes,
+            "datasets": [{"path": "full", "coordinateTransformations": [scale, moved]}],
+            "coordinateTransformations": [twice],
+        }
+        if version == 2:
+            attributes = {"multiscales": [{**multiscales, "version": "0.4"}]}
+        else:
+            attributes = {"ome": {"version": "0.5", "multiscales": [multiscales]}}
+        group = zarr.create_group(tmp_path / "s.zarr", zarr_format=version, attributes=attributes)
+        group.create_array("full", data=values, chunks=(1, 1, *chunks))
+        stack = fp.read(tmp_path / "s.zarr")
+        assert stack.dims == ("c", "z", "y", "x")
+        assert stack.dtype == np.dtype("uint16").newbyteorder("=")
+        assert spacing_nm(stack) == (20, 20, 20)
+        assert float(stack.y[0]) == 2000
+        assert stack.chunks is not None
+        np.testing.assert_array_equal(stack, values[0])
+
+    def test_an_old_one_is_replaced_only_whole(self, tmp_path):
+        stack = grey()
+        fp.write(tmp_path / "s.zarr", stack)
+        with pytest.raises(RuntimeError, match="stopped"):
+            fp.write(tmp_path / "s.zarr", breaking(stack))
+        np.testing.assert_array_equal(fp.read(tmp_path / "s.zarr"), stack)
+        fp.write(tmp_path / "s.zarr", stack[:2])
+        np.testing.assert_array_equal(fp.read(tmp_path / "s.zarr"), stack[:2])
+        assert [path.name for path in tmp_path.iterdir()] == ["s.zarr"]
+
+    @pytest.mark.parametrize("is_file", [True, False])
+    def test_something_else_is_not_replaced(self, tmp_path, is_file):
+        kept = tmp_path / "s.zarr"
+        if not is_file:
+            kept.mkdir()
+            kept = kept / "thesis.txt"
+        kept.write_text("three years of work")
+        with pytest.raises(ParameterError, match=r"must not be .* something else, which would be"):
+            fp.write(tmp_path / "s.zarr", grey())
+        assert kept.read_text() == "three years of work"
+
+    def test_labels_do_not_lie_in_an_old_version(self, tmp_path):
+        zarr.create_group(tmp_path / "s.zarr", zarr_format=2)
+        with pytest.raises(ParameterError, match=r"version 0\.5 only"):
+            fp.write(tmp_path / "s.zarr" / "labels" / "pores", grey())
+
+    @pytest.mark.parametrize("resume", [False, True])
+    def test_a_segmentation_goes_through_it(self, tmp_path, resume):
+        made = fp.phantom(slices=6, size=32, feature_size_nm=150, attenuation_nm=150)
+        forest = fp.train_forest(made.stack, made.truth, indices=(0, 5), trees=4, folds=0)
+        fp.write(tmp_path / "raw.zarr", made.stack)
+        for output, probability in (
+            (tmp_path / "seg.tif", tmp_path / "p.tif"),
+            (tmp_path / "raw.zarr" / "labels" / "pores", tmp_path / "p.zarr"),
+        ):
+            fp.segment(
+                tmp_path / "raw.zarr",
+                model=forest,
+                output=output,
+                probability=probability,
+                resume=resume,
+            )
+        labels = fp.read(tmp_path / "raw.zarr" / "labels" / "pores")
+        np.testing.assert_array_equal(labels, fp.read(tmp_path / "seg.tif"))
+        np.testing.assert_array_equal(fp.read(tmp_path / "p.zarr"), fp.read(tmp_path / "p.tif"))
+        # Its provenance is in either file.
+        for one in (labels, fp.read(tmp_path / "seg.tif")):
+            assert f"model: forest, SHA-256 {forest.digest()}" in one.attrs["imagej_info"]
+        assert fp.evaluate(labels, made.truth).mean["accuracy"] > 0.8
+
+    def test_what_was_begun_is_gone_on_with(self, tmp_path):
+        made = fp.phantom(slices=6, size=32, feature_size_nm=150, attenuation_nm=150)
+        forest = fp.train_forest(made.stack, made.truth, indices=(0, 5), trees=4, folds=0)
+        given = {"model": forest, "output": tmp_path / "seg.zarr", "resume": True}
+
+        class Stopped(type(forest)):
+            def predict_labels(self, stack, indices, **options):
+                for count, answer in enumerate(forest.predict_labels(stack, indices, **options)):
+                    if count == 3:
+                        raise RuntimeError("stopped")
+                    yield answer
+
+        stopped = Stopped(**{name: getattr(forest, name) for name in vars(forest)})
+        with pytest.raises(RuntimeError, match="stopped"):
+            fp.segment(made.stack, **{**given, "model": stopped})
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            ".seg.zarr.begun",
+            ".seg.zarr.journal",
+        ]
+        answer = fp.segment(made.stack, **given).segmentation
+        np.testing.assert_array_equal(answer, fp.segment(made.stack, model=forest).segmentation)
+        np.testing.assert_array_equal(answer, fp.read(tmp_path / "seg.zarr"))
+        assert [path.name for path in tmp_path.iterdir()] == ["seg.zarr"]
+
+    @pytest.mark.parametrize(
+        ("name", "content", "said"),
+        [
+            ("zarr.json", "{", "JSON|Expecting"),
+            ("zarr.json", '{"zarr_format": 3, "node_type": "group"}', "without `multiscales`"),
+            ("zarr.json", "[1]", "holds a list"),
+            ("0/zarr.json", "{}", "codecs"),
+            ("0/zarr.json", None, "No such file"),
+        ],
+    )
+    def test_damage_is_told(self, tmp_path, name, content, said):
+        fp.write(tmp_path / "s.zarr", grey())
+        file = tmp_path / "s.zarr" / name
+        file.unlink()
+        if content is not None:
+            file.write_text(content)
+        elif name == "0/zarr.json":
+            assert not file.exists()
+        with pytest.raises(ParameterError, match=f"`image` must be .*({said})"):
+            fp.read(tmp_path / "s.zarr")
+
+    def test_a_path_does_not_lead_out(self, tmp_path):
+        fp.write(tmp_path / "other.zarr", grey())
+        fp.write(tmp_path / "s.zarr", grey())
+        file = tmp_path / "s.zarr" / "zarr.json"
+        metadata = json.loads(file.read_text())
+        level = metadata["attributes"]["ome"]["multiscales"][0]["datasets"][0]
+        shutil.rmtree(tmp_path / "s.zarr" / "0")
+        for path, said in (("../other.zarr/0", "datasets.0.path: "), ("0", "0 leads out of the")):
+            level["path"] = path
+            file.write_text(json.dumps(metadata))
+            (tmp_path / "s.zarr" / "0").unlink(missing_ok=True)
+            (tmp_path / "s.zarr" / "0").symlink_to(tmp_path / "other.zarr" / "0")
+            with pytest.raises(ParameterError, match=said):
+                fp.read(tmp_path / "s.zarr")
+
+    def test_no_code_of_a_file_is_run(self, tmp_path):
+        class Harm:
+            def __reduce__(self):
+                return open, (str(tmp_path / "harmed"), "w")
+
+        folder = tmp_path / "s.zarr"
+        level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 1, 1]}]}
+        axes = [{"name": name, "type": "space"} for name in "zyx"]
+        attributes = {"multiscales": [{"version": "0.4", "axes": axes, "datasets": [level]}]}
+        group = zarr.create_group(folder, zarr_format=2, attributes=attributes)
+        group.create_array("0", data=np.ones((1, 4, 4), "uint8"), compressors=None)
+        array = json.loads((folder / "0" / ".zarray").read_text())
+        array["compressor"] = {"id": "pickle", "protocol": 5}
+        (folder / "0" / ".zarray").write_text(json.dumps(array))
+        chunk = next(path for path in (folder / "0").rglob("*") if not path.name.startswith("."))
+        chunk.write_bytes(pickle.dumps(Harm()))
+        with pytest.raises(ParameterError, match="compressed with pickle"):
+            fp.read(folder)
+        assert not (tmp_path / "harmed").exists()
+        with pickle.loads(chunk.read_bytes()):
+            assert (tmp_path / "harmed").exists()
+
+
+def breaking(stack):
+    """The same stack, whose third slice cannot be read."""
+
+    def read(index):
+        if index == 2:
+            raise RuntimeError("stopped")
+        return stack[index].to_numpy()
+
+    return stack.copy(data=lazy_planes(read, stack.shape, stack.dtype))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [None, ["SE", "BSE"]])
+def test_ome_tiff(tmp_path, dtype, channels):
+    stack = grey(dtype=dtype, attrs={"source_unit": "micron"})
+    if channels:
+        stack = grey((2, 5, 60, 70), dtype).assign_coords(c=channels)
+    fp.write(tmp_path / "stack.ome.tif", stack)
+    back = fp.read(tmp_path / "stack.ome.tif")
+    np.testing.assert_array_equal(back, stack)
+    assert back.dims == stack.dims
+    assert spacing_nm(back) == SPACING
+    assert back.name == "stack"
+    with tifffile.TiffFile(tmp_path / "stack.ome.tif") as tiff:
+        assert tiff.is_ome
+        if channels:
+            found = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]["Channel"]
+            assert [one["Name"] for one in found] == channels
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("tile", [None, (16, 32)])
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_any_large_tiff_is_read_slice_by_slice(tmp_path, monkeypatch, compression, tile, bigtiff):
+    monkeypatch.setattr(tiff_reading, "LARGE_BYTES", 100)
+    values = grey((7, 60, 70), "uint16").to_numpy()
+    tifffile.imwrite(
+        tmp_path / "s.tif", values, bigtiff=bigtiff, compression=compression, tile=tile,
+        photometric="minisblack", metadata={"axes": "ZYX"}, byteorder=">",
+    )  # fmt: skip
+    stack = fp.read(tmp_path / "s.tif")
+    assert stack.chunks is not None
+    sent = pickle.loads(cloudpickle.dumps(stack))
+    for one in (stack, sent):
+        assert one.dtype == np.dtype("uint16").newbyteorder("=")
+        np.testing.assert_array_equal(one[5:2:-1], values[5:2:-1])
+        np.testing.assert_array_equal(one, values)
+
+
+class TestFolder:
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path):
+        folder = tmp_path / "run 7"
+        folder.mkdir()
+        for number in (10, 9, 1):
+            fp.write(folder / f"slice {number}.tif", grey((1, 20, 30)) + np.uint8(number))
+        (folder / "._slice 9.tif").write_text("of a Mac")
+        (folder / "notes.txt").write_text("pale")
+        return folder
+
+    @pytest.mark.parametrize("most", [100, 1e6])
+    def test_slices_are_in_the_order_of_their_numbers(self, folder, monkeypatch, most):
+        monkeypatch.setattr(folders, "LARGE_BYTES", most)
+        stack = fp.read(folder)
+        assert (stack.chunks is None) == (most > 1e5)
+        assert stack.name == "run 7"
+        assert stack.slice_label.to_numpy().tolist() == ["slice 1", "slice 9", "slice 10"]
+        assert spacing_nm(stack) == SPACING
+        np.testing.assert_array_equal(stack - stack[0], np.broadcast_to(
+            np.uint8([0, 8, 9])[:, None, None], stack.shape))  # fmt: skip
+
+    def test_others_are_refused(self, folder):
+        fp.write(folder / "slice 2.tif", grey((1, 20, 31)))
+        with pytest.raises(ParameterError, match=r"one size and type.*slice 2\.tif.*\(20, 31\)"):
+            fp.read(folder)
+        fp.write(folder / "slice 2.tif", grey((2, 20, 30)))
+        with pytest.raises(ParameterError, match=r"slice 2\.tif: .* in 2 slices"):
+            fp.read(folder)
+
+    def test_one_without_slices_is_refused(self, tmp_path):
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(ParameterError, match=r"a folder of slices as TIFF.*there is none"):
+            fp.read(tmp_path / "empty")
+
+
+THERMO_FISHER = "[User]\r\nDate=1\r\n[Scan]\r\nPixelWidth=4e-09\r\nPixelHeight=5e-09\r\n\r\n"
+ZEISS = "\r\n".join(["", "AP_IMAGE_PIXEL_SIZE", "Image Pixel Size = 12.5 nm", ""])
+TESCAN = b"\x00\x01junk[MAIN]\r\nPixelSizeX=1.25E-8\r\nPixelSizeY=1.5E-8\r\n"
+
+
+@pytest.mark.parametrize(
+    ("tag", "kind", "content", "spacing"),
+    [
+        (34682, "s", THERMO_FISHER, (4.0, 5.0, 4.0)),
+        (34118, "s", ZEISS, (12.5, 12.5, 12.5)),
+        (50431, "B", TESCAN, (12.5, 15.0, 12.5)),
+    ],
+)
+def test_the_pixel_size_of_a_microscope(tmp_path, tag, kind, content, spacing):
+    for number in range(2):
+        tifffile.imwrite(
+            tmp_path / f"{number}.tif",
+            np.zeros((20, 30), "uint8"),
+            extratags=[(tag, kind, len(content) if kind == "B" else 0, content, True)],
+            metadata=None,
+        )
+    assert spacing_nm(fp.read(tmp_path / "0.tif")) == spacing
+    with pytest.warns(PoreSegWarning, match=rf"how thick its slices are: .* {spacing[2]:g} nm"):
+        stack = as_stack(tmp_path)
+    assert spacing_nm(stack) == spacing
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert spacing_nm(as_stack(tmp_path, voxel_size_nm=(20, 5, 4))) == (20, 5, 4)
+
+
+def test_a_stack_is_converted_there_and_back(tmp_path):
+    fp.write(tmp_path / "a.tif", grey(slice_labels=list("abcde")))
+    for before, after in (("a.tif", "b.zarr"), ("b.zarr", "c.ome.tif"), ("b.zarr", "d.tif")):
+        line = ["convert", tmp_path / before, "--output", tmp_path / after]
+        done = subprocess.run(
+            [sys.executable, "-m", "fiji_poreseg.cli", *map(str, line)],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        assert "5 x 60 x 70 voxels of 20 x 10 x 8 nm, uint8" in done.stdout
+        np.testing.assert_array_equal(fp.read(tmp_path / after), grey())
+    assert (tmp_path / "d.tif").read_bytes() == (tmp_path / "a.tif").read_bytes()
