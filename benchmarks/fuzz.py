@@ -24,6 +24,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -262,12 +263,14 @@ def main() -> None:
         refused, faults, most = 0, [], 0
         for first in range(asked.first, asked.first + asked.count, BATCH):
             count = min(BATCH, asked.first + asked.count - first)
-            with context.Pool(1) as pool:
-                waited = pool.apply_async(try_batch, (name, first, count))
+            with ProcessPoolExecutor(1, context) as pool:
+                waited = pool.submit(try_batch, name, first, count)
                 try:
-                    some, wrong, more = waited.get(timeout=60 + LONGEST_S * count)
-                except multiprocessing.TimeoutError:
-                    some, wrong, more = 0, [f"{name} {first}…: the process died or hangs"], 0
+                    some, wrong, more = waited.result(timeout=60 + LONGEST_S * count)
+                except (BrokenExecutor, TimeoutError) as error:
+                    some, wrong, more = 0, [f"{name} {first}…: {type(error).__name__}"], 0
+                    for process in multiprocessing.active_children():
+                        process.kill()
             refused, faults, most = refused + some, faults + wrong, max(most, more)
         sys.stdout.write(f"| {name} | {asked.count} | {refused} | {len(faults)} | {most >> 20} |\n")
         for fault in faults[:20]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from operator import add, mul
 from pathlib import Path
@@ -32,6 +33,8 @@ OURS = "fiji_poreseg"
 """The attribute that holds what OME-Zarr has no place for."""
 # Metadata that is larger is none of an image.
 _MOST_METADATA_BYTES = 2**24
+# A kilometre; what is farther is no length.
+_FARTHEST_NM = 1e12
 _MOST_PLANE_BYTES = 2**32
 _MOST_CHUNK_BYTES = 2**30
 # Slices of chunks deeper than one slice are kept decoded up to this.
@@ -92,7 +95,10 @@ class _Image(NamedTuple):
 
         spacing = in_nm(self.scale)
         origin = in_nm(self.translation)
-        if not all(0 < step < math.inf for step in spacing) or not all(map(math.isfinite, origin)):
+        if (
+            not all(0 < step < _FARTHEST_NM for step in spacing)
+            or max(map(abs, origin)) > _FARTHEST_NM
+        ):
             return None, (0.0, 0.0, 0.0)
         return spacing, origin
 
@@ -132,7 +138,10 @@ def _image(folder: Path, parameter: str) -> _Image:
             "Name the folder of the image, or save it as OME-Zarr or TIFF.",
         )
     model = v05.Image if "ome" in attributes else v04.Image
-    scales = model.model_validate(found).multiscales[0]
+    with warnings.catch_warnings():
+        # Of names that are unusual.
+        warnings.simplefilter("ignore")
+        scales = model.model_validate(found).multiscales[0]
     level = scales.datasets[0]
     length = len(scales.axes)
     scale, translation = [1.0] * length, [0.0] * length
@@ -184,6 +193,8 @@ def _array(folder: Path, path: str) -> zarr.Array[Any]:
     array = open_array(place, metadata)
     if array.dtype.kind not in "uifb":
         raise TypeError(f"values of {array.dtype}")
+    if 0 in array.shape:
+        raise ValueError(f"an array of shape {array.shape}")
     plane = math.prod(array.shape[-2:]) * array.dtype.itemsize
     chunk = max(math.prod(array.chunks), math.prod(array.shards or ())) * array.dtype.itemsize
     if plane > _MOST_PLANE_BYTES or chunk > _MOST_CHUNK_BYTES:
