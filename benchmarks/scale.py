@@ -1,11 +1,13 @@
-"""How time and memory grow with the stack, segmented from file to file by the command line.
+"""How time and memory grow with the stack, segmented from OME-Zarr to OME-Zarr.
 
-    python benchmarks/scale.py [--slices 64,600] [--size 1024]
+    python benchmarks/scale.py              600 x 512 x 512 and 600 x 2048 x 2048, half an hour
+    python benchmarks/scale.py --slices 60 --sizes 256,512 --shares 8,24
 
-Stacks are a small phantom, mirrored until they fill the size. Each is segmented in a process of
-its own, whose peak is that of all its memory, the interpreter included (Linux and macOS). Where
-the probability takes 256 MB or less, as with 64 slices of this size, it is made as well, which
-takes longer: the time per voxel compares from 65 slices on.
+Stacks are a small phantom, mirrored until they fill the size. The command line segments some
+slices in the middle of each, in a process of its own, whose peak is that of all its memory, the
+interpreter included (Linux and macOS); then more of them. The difference is what a slice takes,
+without the start and without the neighbours of the first and the last; from it the whole is
+projected. Shares are the slices of the largest stack; of a smaller one there are as many voxels.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +45,14 @@ def write_mirrored(path: Path, phantom: xr.DataArray, slices: int, size: int) ->
             writer[index] = np.pad(plane, lacking, mode="symmetric")[:size, :size]
 
 
-def segment(stack: Path, model: Path, output: Path, *options: str) -> tuple[float, float]:
-    """Segment in a process of its own; answers with its seconds and its peak in GB."""
-    line = ["segment", str(stack), "--model", str(model), "--output", str(output), *options]
+def segment(stack: Path, model: Path, output: Path, first: int, count: int) -> tuple[float, float]:
+    """Segment some slices in a process of its own; answers with its seconds and its peak in GB."""
+    asked = ",".join(map(str, range(first, first + count)))
+    line = ["segment", str(stack), "--model", str(model), "--output", str(output)]
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "fiji_poreseg.cli", *line], stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "fiji_poreseg.cli", *line, "--indices", asked],
+        stdout=subprocess.DEVNULL,
     )
     # This child's peak, where RUSAGE_CHILDREN would answer with the largest of all. Linux counts
     # what this process holds at the start as well, which is little beside what is measured.
@@ -59,32 +64,62 @@ def segment(stack: Path, model: Path, output: Path, *options: str) -> tuple[floa
     return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
-def main() -> None:
-    """Print a row for each stack, and how the time per voxel grows from the first to the last."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--slices", default="64,600", help="numbers of slices; 64,600")
-    parser.add_argument("--size", type=int, default=1024, help="side of a slice in voxels; 1024")
-    parser.add_argument("--trees", type=int, default=100, help="trees of the forest; 100")
-    parser.add_argument("--all", action="store_true", help="write probability and uncertainty, too")
-    given = parser.parse_args()
+def models(folder: Path) -> Iterator[tuple[str, Path]]:
+    """A forest and a small ResUNet, neither of them good: how fast they are is asked."""
     made = fp.phantom(slices=48, size=128, **PHANTOM)
-    per_voxel = []
-    sys.stdout.write("| slices | Mpx | s | Mpx/s | peak GB |\n|---:|---:|---:|---:|---:|\n")
-    with tempfile.TemporaryDirectory() as folder:
-        stack, model, output = (Path(folder, name) for name in ("s.tif", "f.poreseg", "seg.tif"))
-        options = [f"--{name}={Path(folder, name)}.tif" for name in ("probability", "uncertainty")]
-        fp.train_forest(made.stack, made.truth, model=model, indices=TRAINED_ON, trees=given.trees)
-        for slices in map(int, given.slices.split(",")):
-            write_mirrored(stack, made.stack, slices, given.size)
-            seconds, peak = segment(stack, model, output, *(options if given.all else ()))
-            voxels = slices * given.size**2
-            per_voxel.append(seconds / voxels)
+    forest, resunet = folder / "forest.poreseg", folder / "resunet.poreseg"
+    fp.train_forest(made.stack, made.truth, model=forest, indices=TRAINED_ON, folds=0)
+    yield "forest", forest
+    fp.train_resunet(
+        made.stack, made.truth, model=resunet, indices=TRAINED_ON, network="small", steps=2
+    )
+    yield "ResUNet, small", resunet
+
+
+def main() -> None:
+    """Print a row for each stack and model, and how the time per voxel grows."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--slices", type=int, default=600, help="slices of each stack; 600")
+    parser.add_argument("--sizes", default="512,2048", help="sides of a slice; 512,2048")
+    parser.add_argument("--shares", default="8,24", help="slices of the largest; 8,24")
+    given = parser.parse_args()
+    sizes = [int(size) for size in given.sizes.split(",")]
+    few, more = (int(share) for share in given.shares.split(","))
+    phantom = fp.phantom(slices=48, size=128, **PHANTOM).stack
+    sys.stdout.write(
+        "| model | stack | Mpx/s | peak GB | whole, min, projected |\n|---|---|---:|---:|---:|\n"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for size in sizes:
+            write_mirrored(folder / f"{size}.zarr", phantom, given.slices, size)
+        for model, file in models(folder):
+            speeds = []
+            for size in sizes:
+                times = (max(sizes) // size) ** 2
+                counts = [min(share * times, given.slices) for share in (few, more)]
+                (short, _), (long, peak) = (
+                    segment(
+                        folder / f"{size}.zarr",
+                        file,
+                        folder / "segmentation.zarr",
+                        (given.slices - count) // 2,
+                        count,
+                    )
+                    for count in counts
+                )
+                per_slice = (long - short) / (counts[1] - counts[0])
+                whole = long + (given.slices - counts[1]) * per_slice
+                speeds.append(size**2 / 1e6 / per_slice)
+                sys.stdout.write(
+                    f"| {model} | {given.slices} x {size} x {size} | {speeds[-1]:.3f} "
+                    f"| {peak:.2f} | {whole / 60:.1f} |\n"
+                )
+                sys.stdout.flush()
             sys.stdout.write(
-                f"| {slices} | {voxels / 1e6:.0f} | {seconds:.1f} | {voxels / 1e6 / seconds:.3f} "
-                f"| {peak:.2f} |\n"
+                f"\n{model}: time per voxel, last to first: {speeds[0] / speeds[-1]:.2f}\n\n"
             )
             sys.stdout.flush()
-    sys.stdout.write(f"\nTime per voxel, last to first: {per_voxel[-1] / per_voxel[0]:.2f}\n")
 
 
 if __name__ == "__main__":
