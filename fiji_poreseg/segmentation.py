@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Collection, Generator, Hashable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from fiji_poreseg import files
+from fiji_poreseg import model as models
+from fiji_poreseg.cluster import Place, Travelling, spread
+from fiji_poreseg.errors import PoreSegWarning
 from fiji_poreseg.journal import Settings, keeping
 from fiji_poreseg.lazy import LARGE_BYTES, lazy_planes
 from fiji_poreseg.model import Model, digest_of_slices, likeliest
 from fiji_poreseg.progress import track
-from fiji_poreseg.stack import SOLID, make_labels
+from fiji_poreseg.stack import SOLID, make_labels, spacing_nm
 
 Planes: TypeAlias = npt.NDArray[Any]
+Made: TypeAlias = tuple[Planes, Planes | None]
+"""The labels of a slice, and its probability as it is shown, or None."""
 # Slices of a stack that is read slice by slice that are compared where a segmentation is resumed.
 _LOOKED_AT = 16
 
@@ -66,6 +73,7 @@ def apply(
     probability: Path | None = None,
     uncertainty: Path | None = None,
     resume: bool = False,
+    place: Place | None = None,
 ) -> Segmentation:
     """Segment some slices of a stack.
 
@@ -84,12 +92,14 @@ def apply(
         exist are replaced when all are whole, and none of them on an error.
     resume
         Go on where an earlier call with these files was killed; only images with a file are made.
+    place
+        Other processes to do it in; None for this one. The answer is the same.
 
     Raises
     ------
     ParameterError
-        If the model does not fit the stack, a file cannot be written, or what is to be resumed
-        was begun with something else.
+        If the model does not fit the stack, a file cannot be written, what is to be resumed was
+        begun with something else, or the other processes cannot do it.
     """
     options = options or {}
     classes = model.card.classes
@@ -98,12 +108,9 @@ def apply(
     # Slices first, also in memory: that is how they come, and how they are written.
     layout = (shape[0], len(classes), *shape[1:]) if several else shape
 
-    def shown(probabilities: npt.NDArray[np.float32]) -> Planes:
-        return probabilities if several else probabilities[SOLID - 1]
-
     def predicted(index: int, *channel: int) -> Planes:
         ((_, probabilities),) = model.predict(stack, [index], **options)
-        return np.asarray(shown(probabilities)[channel])
+        return np.asarray(_shown(probabilities)[channel])
 
     def doubted(index: int) -> Planes:
         return _uncertainty(likely.read(index))
@@ -135,21 +142,111 @@ def apply(
         doubtful.writing(answer.uncertainty, "uncertainty", journal.done, resume=resume),
     ):
         left = [index for index in indices if index not in journal.done]
-        if answer.made == ("segmentation",):
-            labelled = model.predict_labels(stack, left, **options)
-            for index, labels in track(labelled, "Segmenting", len(left)):
+        only_labels = answer.made == ("segmentation",)
+        with closing(_segmented(model, stack, left, options, only_labels, place)) as made:
+            for index, (labels, planes) in made:
                 found.take(index, labels)
-                journal.add(index)
-        else:
-            predictions = model.predict(stack, left, **options)
-            for index, probabilities in track(predictions, "Segmenting", len(left)):
-                found.take(index, likeliest(probabilities))
-                planes = shown(probabilities)
-                likely.take(index, planes)
-                if doubtful.is_made:
-                    doubtful.take(index, _uncertainty(planes))
+                if planes is not None:
+                    likely.take(index, planes)
+                    if doubtful.is_made:
+                        doubtful.take(index, _uncertainty(planes))
                 journal.add(index)
     return answer
+
+
+def _shown(probabilities: npt.NDArray[np.float32]) -> Planes:
+    """P(solid), shape (y, x), of two classes; all of more."""
+    return probabilities if len(probabilities) > 2 else probabilities[SOLID - 1]
+
+
+def _segmented(
+    model: Model,
+    stack: xr.DataArray,
+    indices: Sequence[int],
+    options: Mapping[str, Any],
+    only_labels: bool,
+    place: Place | None,
+) -> Generator[tuple[int, Made], None, None]:
+    """Segment slices, here or in other processes, and report each."""
+    if place is None:
+        made = _predicted(model, stack, indices, options, only_labels)
+        yield from track(made, "Segmenting", len(indices))
+        return
+    model.check(stack)
+    part = partial(_part, model, stack, options, only_labels)
+    pixels = stack.sizes["y"] * stack.sizes["x"]
+    with closing(
+        spread(
+            place,
+            _segment_part,
+            model.to_bytes(),
+            indices,
+            part,
+            pixels=pixels,
+            description="Segmenting",
+        )
+    ) as spread_made:
+        yield from spread_made
+
+
+def _predicted(
+    model: Model,
+    stack: xr.DataArray,
+    indices: Sequence[int],
+    options: Mapping[str, Any],
+    only_labels: bool,
+) -> Iterator[tuple[int, Made]]:
+    if only_labels:
+        for index, labels in model.predict_labels(stack, indices, **options):
+            yield index, (labels, None)
+    else:
+        for index, probabilities in model.predict(stack, indices, **options):
+            yield index, (likeliest(probabilities), _shown(probabilities))
+
+
+class _Part(NamedTuple):
+    """Some slices to be segmented in another process, and their neighbours."""
+
+    # Where it arrives, its module is imported, which lets models of its kind be read.
+    kind: type[Model]
+    values: Travelling
+    dims: tuple[Hashable, ...]
+    attrs: Mapping[str, Any]
+    indices: Sequence[int]
+    options: Mapping[str, Any]
+    only_labels: bool
+
+
+def _part(
+    model: Model,
+    stack: xr.DataArray,
+    options: Mapping[str, Any],
+    only_labels: bool,
+    run: Sequence[int],
+) -> _Part:
+    before, after = model.reach(stack)
+    first = max(0, min(run) - before)
+    seen = stack.isel(z=slice(first, max(run) + after + 1))
+    # Not the coordinates: the distance of slices would be rounded otherwise in each part.
+    attrs = {"spacing_nm": spacing_nm(stack), "nodata": stack.attrs.get("nodata")}
+    indices = [index - first for index in run]
+    values = Travelling(seen.data, "image")
+    return _Part(type(model), values, seen.dims, attrs, indices, options, only_labels)
+
+
+def _segment_part(model: bytes, part: _Part) -> list[Made]:
+    """Segment slices in another process."""
+    stack = xr.DataArray(part.values.arrived(), dims=part.dims, attrs=part.attrs, name="stack")
+    with warnings.catch_warnings():
+        # The process that sent them has warned already.
+        warnings.simplefilter("ignore", PoreSegWarning)
+        made = _predicted(_loaded(model), stack, part.indices, part.options, part.only_labels)
+        return [answer for _, answer in made]
+
+
+@lru_cache(maxsize=1)
+def _loaded(content: bytes) -> Model:
+    return models.from_bytes(content)
 
 
 def _settings(
