@@ -7,11 +7,9 @@ scikit-learn's `RandomForestClassifier`, which also splits on missing neighbours
 from __future__ import annotations
 
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -95,19 +93,7 @@ class ForestModel(model.Model):
         """Do some work on each slice, in threads: a slice goes through the trees on one."""
         self.check(stack)
         reader = FeatureReader(stack, self.bank, self.card.milling, self.card.normalisation)
-        workers = threads.count()
-        pool = ThreadPoolExecutor(workers)
-        pending: deque[tuple[int, Future[npt.NDArray[T]]]] = deque()
-        try:
-            for index in indices:
-                pending.append((index, pool.submit(work, reader, index)))
-                if len(pending) > workers:
-                    done, future = pending.popleft()
-                    yield done, future.result()
-            for done, future in pending:
-                yield done, future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        yield from threads.in_order(partial(work, reader), indices)
 
     def reach(self, stack: xr.DataArray) -> tuple[int, int]:
         """How many slices before, and how many after a slice its features look at."""

@@ -1,11 +1,17 @@
-"""How many threads a computation may use: all cores', unless something else shares them."""
+"""Work in threads: on all cores, unless something else shares them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TypeVar
+
+T = TypeVar("T")
+Item = TypeVar("Item")
 
 _most: ContextVar[int | None] = ContextVar("_most", default=None)
 
@@ -16,8 +22,12 @@ def limit() -> int | None:
 
 
 def count() -> int:
-    """How many threads to start, at least 1."""
-    return limit() or os.cpu_count() or 1
+    """How many threads to start: one for each core that this process may use."""
+    if (most := limit()) is not None:
+        return most
+    if hasattr(os, "sched_getaffinity"):  # where a job has some of a machine's cores
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager
@@ -28,3 +38,28 @@ def limited_to(most: int) -> Iterator[None]:
         yield
     finally:
         _most.reset(token)
+
+
+def in_order(work: Callable[[Item], T], items: Iterable[Item]) -> Iterator[tuple[Item, T]]:
+    """Yield (item, answer) in order; few are done ahead, so that few answers are in memory.
+
+    Parameters
+    ----------
+    work
+        What to do with an item; lets other threads run meanwhile.
+    items
+        What to go through.
+    """
+    most = count()
+    pool = ThreadPoolExecutor(most)
+    pending: deque[tuple[Item, Future[T]]] = deque()
+    try:
+        for item in items:
+            pending.append((item, pool.submit(work, item)))
+            if len(pending) > most:
+                done, future = pending.popleft()
+                yield done, future.result()
+        for done, future in pending:
+            yield done, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

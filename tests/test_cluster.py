@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -148,6 +150,19 @@ def test_a_stack_in_a_file_is_read_by_the_workers(
         fp.segment(stack, **given)
 
 
+def test_scores_are_the_same(small, expected, two_workers):
+    stack, truth = small
+    truth = truth.copy()
+    truth[7] = 0
+    made, roi = expected[0], np.zeros(truth.shape, np.uint8)
+    roi[:, 5:20] = 255
+    given = {"probability": made.probability, "stack": stack, "roi": roi}
+    alone = fp.evaluate(made.segmentation, truth, **given)
+    spread = fp.evaluate(made.segmentation, truth, **given, scheduler=two_workers.address)
+    assert spread == alone
+    assert 7 not in [score.index for score in alone.slices]
+
+
 def test_a_resunet_answers_the_same(phantom, two_workers):
     stack = phantom.stack[:12]
     given = {"model": "pretrained", "indices": 5}
@@ -274,6 +289,32 @@ class TestSpread:
                 pytest.raises(fp.ParameterError, match=r"`scheduler` must be there until .*resume"),
             ):
                 self.spread(slow, scheduler=running.address)
+
+
+@pytest.mark.slow
+def test_jobs_of_slurm_answer_the_same(tmp_path, small, forest, monkeypatch):
+    """Where `sbatch` starts a job at once, on this machine."""
+    fp.write(tmp_path / "both.tif", small[0])
+    forest.save(tmp_path / "m.poreseg")
+    fp.segment(tmp_path / "both.tif", model=forest, output=tmp_path / "alone.tif")
+    for name, lines in {
+        # What it is given is gone when it has answered.
+        "sbatch": 'job=$(cat "$1"); setsid sh -c "$job" >/dev/null 2>&1 </dev/null &'
+        ' echo "Submitted batch job $!"',
+        "scancel": 'kill -- "-$1"',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    script = Path(__file__).parent.parent / "scripts" / "slurm.py"
+    options = "--model m.poreseg --output spread.tif --jobs 2 --cores 1 --memory 2GB"
+    subprocess.run(
+        [sys.executable, script, "both.tif", *options.split()],
+        cwd=tmp_path,
+        check=True,
+        timeout=100,
+    )
+    assert (tmp_path / "spread.tif").read_bytes() == (tmp_path / "alone.tif").read_bytes()
 
 
 @pytest.mark.parametrize(

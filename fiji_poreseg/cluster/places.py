@@ -16,12 +16,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
+from fiji_poreseg import threads
 from fiji_poreseg.errors import ParameterError, PoreSegWarning
 
 if TYPE_CHECKING:
     from distributed import Client
 
-_CONNECTING_S = 20
+_CONNECTING_S, _PAUSE_S = 20, 0.2
 # After so long without any worker, who waits for one is told; one that had some gives up.
 _NOTE_S, _PATIENCE_S = 60, 600
 # What Python, the packages and a model take before the first slice.
@@ -128,7 +129,7 @@ class Processes(Place):
 
     def _start(self, scheduler: str, share: int, security: Any) -> None:
         """Start a process; not by multiprocessing, which runs the script of who calls us again."""
-        threads = max(1, (os.cpu_count() or 1) // self._count)
+        most = max(1, threads.count() // self._count)
         certificates = "DASK_DISTRIBUTED__COMM__TLS__"
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
@@ -137,7 +138,7 @@ class Processes(Place):
             f"{certificates}WORKER__KEY": security.tls_worker_key,
         }
         options = {
-            "--nthreads": threads,
+            "--nthreads": most,
             "--nworkers": 1,
             "--host": "127.0.0.1",
             "--dashboard-address": "127.0.0.1:0",
@@ -206,7 +207,10 @@ class Cluster(Place):
 
         with _quiet():
             try:
-                client = Client(self._address(), timeout=_CONNECTING_S, set_as_default=False)
+                with warnings.catch_warnings():
+                    # Of other versions; where they matter, they are refused.
+                    warnings.simplefilter("ignore")
+                    client = Client(self._address(), timeout=_CONNECTING_S, set_as_default=False)
             except Exception as error:  # OSError, ValueError, …: whatever a wrong address leads to
                 raise ParameterError(
                     "scheduler",
@@ -222,8 +226,16 @@ class Cluster(Place):
         file = Path(self.shown).expanduser()
         if file.suffix != ".json":
             return self.shown
-        found: Mapping[str, str] = json.loads(file.read_text(encoding="utf-8"))
-        return found["address"]
+        # A batch job starts the scheduler just before.
+        deadline = time.monotonic() + _CONNECTING_S
+        while True:
+            try:
+                found: Mapping[str, str] = json.loads(file.read_text(encoding="utf-8"))
+                return found["address"]
+            except (OSError, ValueError):
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(_PAUSE_S)
 
     def check(self, client: Client) -> None:
         """Raise a `ParameterError` if it is gone, or has had no worker for long."""
