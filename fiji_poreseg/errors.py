@@ -36,6 +36,10 @@ class ParameterError(ValueError):
             shown = shown[: _LONGEST_VALUE - 1] + "…"
         super().__init__(f"`{parameter}` {rule}, but is: {shown or '(empty)'}. {hint}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From its parts, where another process raised it."""
+        return type(self), (self.parameter, self.rule, self.value, self.hint)
+
 
 class MacroError(RuntimeError):
     """A fault of the macro itself.

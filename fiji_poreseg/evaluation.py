@@ -7,14 +7,17 @@ class, and the Dice and IoU of the solid, stand beside every accuracy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from scipy.ndimage import generate_binary_structure, grey_dilation, grey_erosion
 
+from fiji_poreseg import threads
+from fiji_poreseg.cluster import Place, Travelling, spread
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.progress import track
 from fiji_poreseg.stack import PORE, SOLID
@@ -155,6 +158,7 @@ def evaluate(
     probability: xr.DataArray | None = None,
     stack: xr.DataArray | None = None,
     region: xr.DataArray | None = None,
+    place: Place | None = None,
 ) -> Evaluation:
     """Score a segmentation.
 
@@ -171,6 +175,8 @@ def evaluate(
         picked for accuracy on all slices that have a truth.
     region
         bool, dims ``("z", "y", "x")``: pixels to look at. None for all.
+    place
+        Other processes to do it in; None for this one. The answer is the same.
 
     Returns
     -------
@@ -180,28 +186,22 @@ def evaluate(
     Raises
     ------
     ParameterError
-        If a slice that is named, or every slice, has no pixel with both.
+        If a slice that is named, or every slice, has no pixel with both; or if the other
+        processes cannot do it.
     """
     threshold = None if stack is None else best_threshold(stack, truth)
-    scores: list[SliceScore] = []
-    baseline: list[SliceScore] = []
-    missing: list[int] = []
-    counts = {name: np.zeros(2, np.int64) for name in KINDS}
-    for index in track(range(len(truth)) if indices is None else indices, "Evaluating"):
-        found, true = (array.isel(z=index).to_numpy() for array in (segmentation, truth))
-        known = (found > 0) & (true > 0)
-        if region is not None:
-            known &= region.isel(z=index).to_numpy()
-        if not known.any():
-            missing.append(index)
-            continue
-        likely = None if probability is None else probability.isel(z=index).to_numpy()
-        scores.append(score_slice(index, found, true, known, likely))
-        if stack is not None and threshold is not None:
-            simple = threshold.apply(stack.isel(z=index).to_numpy())
-            baseline.append(score_slice(index, simple, true, known))
-            for name, one in errors_by_kind(found, true, known, simple).items():
-                counts[name] += one
+    images = {
+        "image": segmentation,
+        "truth": truth,
+        "probability": probability,
+        "stack": stack,
+        "roi": region,
+    }
+    given = {name: image for name, image in images.items() if image is not None}
+    looked_at = range(len(truth)) if indices is None else indices
+    scored = _scored(given, threshold, looked_at, place)
+    scores = [one.found for one in scored if one is not None]
+    missing = [index for index, one in zip(looked_at, scored, strict=True) if one is None]
     if not scores or (missing and indices is not None):
         raise ParameterError(
             "indices",
@@ -211,11 +211,95 @@ def evaluate(
         )
     if threshold is None:
         return Evaluation(tuple(scores))
+    counts = {name: np.zeros(2, np.int64) for name in KINDS}
+    baseline = []
+    for one in scored:
+        if one is not None and one.simple is not None:
+            baseline.append(one.simple)
+            for name, count in one.errors.items():
+                counts[name] += count
     errors = {
         name: {"pixels": int(pixels), "error": float(wrong / pixels) if pixels else None}
         for name, (pixels, wrong) in counts.items()
     }
     return Evaluation(tuple(scores), errors, Baseline(threshold, tuple(baseline)))
+
+
+class _Scored(NamedTuple):
+    """What is known of a slice: scores, those of the best threshold, and counts of `KINDS`."""
+
+    found: SliceScore
+    simple: SliceScore | None = None
+    errors: Mapping[str, tuple[int, int]] = {}
+
+
+class _Part(NamedTuple):
+    """Some slices to be scored in another process, and the images that they are of."""
+
+    indices: Sequence[int]
+    images: Mapping[str, Travelling]
+    threshold: Threshold | None
+
+
+def _scored(
+    images: Mapping[str, xr.DataArray],
+    threshold: Threshold | None,
+    indices: Sequence[int],
+    place: Place | None,
+) -> list[_Scored | None]:
+    """Score slices, here or in other processes; None for one in which nothing is known."""
+    if place is None:
+
+        def score(index: int) -> _Scored | None:
+            planes = {name: image.isel(z=index).to_numpy() for name, image in images.items()}
+            return _score(index, planes, threshold)
+
+        made = threads.in_order(score, indices)
+        return [one for _, one in track(made, "Evaluating", len(indices))]
+
+    def part(run: Sequence[int]) -> _Part:
+        cut = {
+            name: Travelling(image.isel(z=[*run]).transpose("z", ...).data, name)
+            for name, image in images.items()
+        }
+        return _Part(run, cut, threshold)
+
+    pixels = images["truth"].sizes["y"] * images["truth"].sizes["x"]
+    spread_out = spread(
+        place, _score_part, b"", indices, part, pixels=pixels, description="Evaluating"
+    )
+    with closing(spread_out) as answers:
+        by_index = dict(answers)
+    return [by_index[index] for index in indices]
+
+
+def _score_part(_: bytes, part: _Part) -> list[_Scored | None]:
+    """Score slices in another process."""
+    images = {name: values.arrived() for name, values in part.images.items()}
+    return [
+        _score(index, {name: values[place] for name, values in images.items()}, part.threshold)
+        for place, index in enumerate(part.indices)
+    ]
+
+
+def _score(
+    index: int, planes: Mapping[str, npt.NDArray[Any]], threshold: Threshold | None
+) -> _Scored | None:
+    found, true = planes["image"], planes["truth"]
+    known = (found > 0) & (true > 0)
+    if "roi" in planes:
+        known &= planes["roi"]
+    if not known.any():
+        return None
+    score = score_slice(index, found, true, known, planes.get("probability"))
+    if threshold is None:
+        return _Scored(score)
+    simple = threshold.apply(planes["stack"])
+    return _Scored(
+        score,
+        score_slice(index, simple, true, known),
+        errors_by_kind(found, true, known, simple),
+    )
 
 
 def score_slice(

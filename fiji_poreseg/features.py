@@ -152,6 +152,11 @@ class FeatureBank:
             for name, quantity in quantities.items()
         ]
 
+    def reach(self, stack: xr.DataArray, milling: str) -> tuple[int, int]:
+        """How many slices before, and how many after a slice of this stack are looked at."""
+        offsets = (0, *depth_offsets(self.offsets_nm, stack, milling))
+        return -math.floor(min(offsets)), math.ceil(max(offsets))
+
     def _context_names(self) -> list[str]:
         to = [f"{offset:+g} nm" for offset in self.offsets_nm]
         return [
@@ -192,7 +197,7 @@ class FeatureReader:
         self.bank = bank
         self._pixel_nm = spacing_nm(stack)[1:]
         self._offsets = depth_offsets(bank.offsets_nm, stack, milling)
-        reach = math.ceil(max(0, *self._offsets)) - math.floor(min(0, *self._offsets))
+        reach = sum(bank.reach(stack, milling))
         self.slices = SliceReader(stack, percentiles, remember=1 + reach + _SPARE_SLICES)
         # By scale, as the filters work: which quantities, and at which place of the features.
         self._in_plane_count = 1 + len(bank.measured())

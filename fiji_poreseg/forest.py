@@ -6,13 +6,10 @@ scikit-learn's `RandomForestClassifier`, which also splits on missing neighbours
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -23,7 +20,7 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.tree._tree import Tree
 from sklearn.utils.class_weight import compute_sample_weight
 
-from fiji_poreseg import model, prior
+from fiji_poreseg import model, prior, threads
 from fiji_poreseg.features import FeatureBank, FeatureReader, Features
 from fiji_poreseg.model import Arrays, Card, Contents
 from fiji_poreseg.progress import report, track
@@ -94,21 +91,13 @@ class ForestModel(model.Model):
         work: Callable[[FeatureReader, int], npt.NDArray[T]],
     ) -> Iterator[tuple[int, npt.NDArray[T]]]:
         """Do some work on each slice, in threads: a slice goes through the trees on one."""
-        model.check_fits(self.card, stack)
+        self.check(stack)
         reader = FeatureReader(stack, self.bank, self.card.milling, self.card.normalisation)
-        workers = os.cpu_count() or 1
-        pool = ThreadPoolExecutor(workers)
-        pending: deque[tuple[int, Future[npt.NDArray[T]]]] = deque()
-        try:
-            for index in indices:
-                pending.append((index, pool.submit(work, reader, index)))
-                if len(pending) > workers:
-                    done, future = pending.popleft()
-                    yield done, future.result()
-            for done, future in pending:
-                yield done, future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        yield from threads.in_order(partial(work, reader), indices)
+
+    def reach(self, stack: xr.DataArray) -> tuple[int, int]:
+        """How many slices before, and how many after a slice its features look at."""
+        return self.bank.reach(stack, self.card.milling)
 
     @cached_property
     def _walk(self) -> Walk:

@@ -40,7 +40,7 @@ def lazy_planes(
 
     # Not da.from_array, which copies what numpy has mapped into memory. The name is given since
     # dask would otherwise read `read` to find one.
-    lazy: da.Array = da.map_blocks(  # type: ignore[no-untyped-call]
+    lazy: da.Array = da.map_blocks(
         block,
         chunks=(*((1,) * size for size in shape[:-2]), (shape[-2],), (shape[-1],)),
         dtype=dtype,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import IO, Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -158,6 +158,14 @@ class Model(ABC):
         """
 
     @abstractmethod
+    def reach(self, stack: xr.DataArray) -> tuple[int, int]:
+        """How many slices before, and how many after a slice of this stack it looks at."""
+
+    def check(self, stack: xr.DataArray) -> None:
+        """Find out whether it can be applied to a stack, as `check_fits` does."""
+        check_fits(self.card, stack)
+
+    @abstractmethod
     def contents(self) -> Contents:
         """What its file holds beside the card."""
 
@@ -175,10 +183,17 @@ class Model(ABC):
             If the file cannot be written.
         """
         check_output(Path(path), "model", suffixes=(SUFFIX,))
-        with (
-            replacing(Path(path), parameter="model") as temporary,
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
-        ):
+        with replacing(Path(path), parameter="model") as temporary:
+            self._write(temporary)
+
+    def to_bytes(self) -> bytes:
+        """What its file holds; `from_bytes` reads it."""
+        file = io.BytesIO()
+        self._write(file)
+        return file.getvalue()
+
+    def _write(self, file: Path | IO[bytes]) -> None:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(_entry(_DESCRIPTION), self._description())
             for name, array in self.contents().arrays.items():
                 buffer = io.BytesIO()
@@ -278,9 +293,18 @@ def load(path: str | Path) -> Model:
             str(path),
             f"Train one first, with model=NAME{SUFFIX}.",
         )
+    return _read(path, str(path))
+
+
+def from_bytes(content: bytes) -> Model:
+    """Read what a model's file holds, as `load` does."""
+    return _read(io.BytesIO(content), "what was sent")
+
+
+def _read(file: Path | IO[bytes], shown: str) -> Model:
     try:
-        with zipfile.ZipFile(path) as archive:
-            description = _read_description(archive, path)
+        with zipfile.ZipFile(file) as archive:
+            description = _read_description(archive, shown)
             arrays = _read_arrays(archive)
         reader = _readers[description["kind"]]
         raw = description["card"]
@@ -304,12 +328,12 @@ def load(path: str | Path) -> Model:
         raise ParameterError(
             "model",
             f"must be a whole {SUFFIX} file written by this package",
-            str(path),
+            shown,
             f"It cannot be read ({type(error).__name__}: {error}); train or copy it again.",
         ) from error
 
 
-def _read_description(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+def _read_description(archive: zipfile.ZipFile, shown: str) -> dict[str, Any]:
     if archive.getinfo(_DESCRIPTION).file_size > _LARGEST_DESCRIPTION:
         raise ValueError(f"{_DESCRIPTION} is too large")
     description = json.loads(archive.read(_DESCRIPTION))
@@ -318,7 +342,7 @@ def _read_description(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
         raise ParameterError(
             "model",
             f"must be of format {FORMAT_VERSION} or older",
-            f"{path}, of format {found}",
+            f"{shown}, of format {found}",
             "It was written by a newer fiji-poreseg: upgrade with pip install -U fiji-poreseg.",
         )
     return dict(description)

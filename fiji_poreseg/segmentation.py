@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,11 +15,12 @@ import numpy.typing as npt
 import xarray as xr
 
 from fiji_poreseg import files
+from fiji_poreseg.cluster import Place
 from fiji_poreseg.journal import Settings, keeping
 from fiji_poreseg.lazy import LARGE_BYTES, lazy_planes
-from fiji_poreseg.model import Model, digest_of_slices, likeliest
-from fiji_poreseg.progress import track
-from fiji_poreseg.stack import SOLID, make_labels
+from fiji_poreseg.model import Model, digest_of_slices
+from fiji_poreseg.prediction import predicted_slices, shown
+from fiji_poreseg.stack import make_labels
 
 Planes: TypeAlias = npt.NDArray[Any]
 # Slices of a stack that is read slice by slice that are compared where a segmentation is resumed.
@@ -67,6 +68,7 @@ def apply(
     probability: Path | None = None,
     uncertainty: Path | None = None,
     resume: bool = False,
+    place: Place | None = None,
 ) -> Segmentation:
     """Segment some slices of a stack.
 
@@ -85,12 +87,14 @@ def apply(
         exist are replaced when all are whole, and none of them on an error.
     resume
         Go on where an earlier call with these files was killed; only images with a file are made.
+    place
+        Other processes to do it in; None for this one. The answer is the same.
 
     Raises
     ------
     ParameterError
-        If the model does not fit the stack, a file cannot be written, or what is to be resumed
-        was begun with something else.
+        If the model does not fit the stack, a file cannot be written, what is to be resumed was
+        begun with something else, or the other processes cannot do it.
     """
     options = options or {}
     classes = model.card.classes
@@ -98,9 +102,6 @@ def apply(
     shape = tuple(stack.sizes[axis] for axis in ("z", "y", "x"))
     # Slices first, also in memory: that is how they come, and how they are written.
     layout = (shape[0], len(classes), *shape[1:]) if several else shape
-
-    def shown(probabilities: npt.NDArray[np.float32]) -> Planes:
-        return probabilities if several else probabilities[SOLID - 1]
 
     def predicted(index: int, *channel: int) -> Planes:
         ((_, probabilities),) = model.predict(stack, [index], **options)
@@ -136,19 +137,14 @@ def apply(
         doubtful.writing(answer.uncertainty, "uncertainty", journal.done, resume=resume),
     ):
         left = [index for index in indices if index not in journal.done]
-        if answer.made == ("segmentation",):
-            labelled = model.predict_labels(stack, left, **options)
-            for index, labels in track(labelled, "Segmenting", len(left)):
+        only_labels = answer.made == ("segmentation",)
+        with closing(predicted_slices(model, stack, left, options, only_labels, place)) as made:
+            for index, (labels, planes) in made:
                 found.take(index, labels)
-                journal.add(index)
-        else:
-            predictions = model.predict(stack, left, **options)
-            for index, probabilities in track(predictions, "Segmenting", len(left)):
-                found.take(index, likeliest(probabilities))
-                planes = shown(probabilities)
-                likely.take(index, planes)
-                if doubtful.is_made:
-                    doubtful.take(index, _uncertainty(planes))
+                if planes is not None:
+                    likely.take(index, planes)
+                    if doubtful.is_made:
+                        doubtful.take(index, _uncertainty(planes))
                 journal.add(index)
     return answer
 

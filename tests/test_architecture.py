@@ -9,13 +9,13 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "fiji_poreseg"
 RANKS = [
-    {"errors", "progress", "colours", "lazy", "compiled"},
-    {"stack"},
+    {"errors", "progress", "colours", "lazy", "compiled", "threads"},
+    {"stack", "cluster"},
     {"filter_loops", "partition"},
     {"files", "blocks", "slices", "phantoms", "filters"},
     {"appearance", "audit", "labelings", "pore_backs"},
     {"model", "features", "rois", "trees", "journal"},
-    {"prior"},
+    {"prior", "prediction"},
     {"forest", "resunet", "segmentation", "selection", "correction", "evaluation", "measurement"}
     | {"figures", "suggestion"},
     {"studies", "automatic", "labelling"},
@@ -59,6 +59,8 @@ def test_imports_go_one_way(path):
             assert room == "bridge"
         if parts[0] in {"keras", "tensorflow", "openvino"}:
             assert room == "resunet"
+        if parts[0] == "distributed":
+            assert room == "cluster"
 
 
 def test_the_definition_of_commands_needs_the_standard_library_only():
@@ -74,7 +76,10 @@ def test_the_definition_of_commands_needs_the_standard_library_only():
     ("statement", "absent"),
     [
         ("import fiji_poreseg", ("numpy", "jpype", "tensorflow", "keras", "sklearn")),
-        ("import fiji_poreseg; fiji_poreseg.segment", ("jpype", "tensorflow", "keras")),
+        (
+            "import fiji_poreseg; fiji_poreseg.segment",
+            ("jpype", "tensorflow", "keras", "distributed"),
+        ),
         ("import fiji_poreseg.cli", ("jpype", "tensorflow", "keras")),
     ],
 )

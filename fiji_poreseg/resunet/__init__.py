@@ -19,6 +19,7 @@ import xarray as xr
 from fiji_poreseg import model
 from fiji_poreseg.model import Arrays, Card, Contents
 from fiji_poreseg.resunet.context import Context
+from fiji_poreseg.slices import voxel_offsets
 from fiji_poreseg.stack import spacing_nm
 
 if TYPE_CHECKING:
@@ -74,6 +75,16 @@ class ResUNetModel(model.Model):
         """Which neighbours it sees in a stack."""
         return Context.for_spacing(spacing_nm(stack)[0]) if self.in_slices else self.context
 
+    def reach(self, stack: xr.DataArray) -> tuple[int, int]:
+        """How many slices before, and how many after a slice it looks at."""
+        offsets_nm = self.context_on(stack).offsets_nm
+        offsets = (0, *voxel_offsets(offsets_nm, stack, self.card.milling))
+        return -min(offsets), max(offsets)
+
+    def check(self, stack: xr.DataArray) -> None:
+        """Find out whether it can be applied to a stack."""
+        model.check_fits(self.card, stack, any_voxels=self.in_slices)
+
     @cached_property
     def _predictor(self) -> Predictor:
         from fiji_poreseg.resunet.inference import Predictor
@@ -101,7 +112,7 @@ class ResUNetModel(model.Model):
             Predict each slice in its eight flips and quarter turns, and take the mean: eight
             times the time.
         """
-        model.check_fits(self.card, stack, any_voxels=self.in_slices)
+        self.check(stack)
         yield from self._predictor.predict(stack, indices, precision=precision, augment=augment)
 
     def predict_labels(

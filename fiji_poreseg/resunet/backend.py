@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fiji_poreseg import threads
+
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
@@ -34,6 +36,8 @@ _OPTIONS = {
     # Keep what is freed for the next layer: the system, asked for it anew, gives it page by page.
     "TF_CPU_ALLOCATOR_USE_BFC": "1",
 }
+if (_most := threads.limit()) is not None:
+    _OPTIONS |= {"TF_NUM_INTRAOP_THREADS": str(_most), "TF_NUM_INTEROP_THREADS": str(_most)}
 for _name, _value in _OPTIONS.items():
     os.environ.setdefault(_name, _value)
 with _silent_stderr():

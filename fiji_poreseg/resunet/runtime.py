@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fiji_poreseg import threads
 from fiji_poreseg.resunet.backend import keras, tf
 from fiji_poreseg.resunet.fused import fused
 
@@ -54,11 +55,13 @@ def compiled(network: keras.Model, shape: tuple[int, int, int, int], precision: 
 def _by_openvino(openvino: Any, traced: Any, precision: str) -> Run:
     core = openvino.Core()
     has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    settings = {
+    settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "fast" and has_bfloat16 else "f32",
         # Threads that are bound to cores wait where another program works on one.
         "ENABLE_CPU_PINNING": False,
     }
+    if threads.limit() is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads.limit()
     model = openvino.convert_model(traced)
     request = core.compile_model(model, "CPU", settings).create_infer_request()
     return lambda planes: np.asarray(request.infer([planes], share_inputs=True)[0])

@@ -9,6 +9,7 @@ import fiji_poreseg.forest
 import fiji_poreseg.resunet
 from fiji_poreseg import model as models
 from fiji_poreseg import segmentation
+from fiji_poreseg.cluster import place_of
 from fiji_poreseg.commands import checks, presentation
 from fiji_poreseg.commands.catalog.parameters import (
     CATALOG,
@@ -17,7 +18,9 @@ from fiji_poreseg.commands.catalog.parameters import (
     Indices,
     ModelLike,
     NoData,
+    Scheduler,
     VoxelSize,
+    Workers,
 )
 from fiji_poreseg.commands.spec import Param, Role
 from fiji_poreseg.model import Model
@@ -70,6 +73,8 @@ def segment(
         bool, Param("mean of a ResUNet's answers to eight flips and turns, in eight times the time")
     ] = False,
     resume: Annotated[bool, Param("go on with a segmentation that was stopped or killed")] = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     indices: Indices = None,
     voxel_size_nm: VoxelSize = None,
     nodata: NoData = None,
@@ -97,6 +102,12 @@ def segment(
         Go on where a killed segmentation with these files was, to the same images; start where
         there is none. What there is of them lies hidden beside them, as ``.NAME.begun``, and stays
         there on an error or a cancellation, too. Images without a file are not made.
+    workers
+        How many processes of this machine share the work; this process alone by default.
+    scheduler
+        A Dask cluster that does the work: the address of its scheduler, such as
+        ``"tcp://node1:8786"``, or the ``.json`` file that it wrote. What comes out is the same as
+        without, to the bit for a forest (docs/cluster.md).
     indices
         Slices to segment; all by default. The others are 0 in the segmentation.
     voxel_size_nm
@@ -113,7 +124,8 @@ def segment(
     ------
     ParameterError
         If the model cannot be read or does not fit the stack, a file cannot be written, `augment`
-        is asked of a forest, or what is to be resumed was begun with something else.
+        is asked of a forest, what is to be resumed was begun with something else, or the workers
+        cannot be reached, differ from here, or cannot read the stack.
 
     Warns
     -----
@@ -135,6 +147,7 @@ def segment(
         probability=probability,
         uncertainty=uncertainty,
         resume=resume,
+        place=place_of(workers, scheduler),
     )
 
 

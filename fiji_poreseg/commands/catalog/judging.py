@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fiji_poreseg import evaluation, measurement, selection, suggestion
 from fiji_poreseg import model as models
+from fiji_poreseg.cluster import place_of
 from fiji_poreseg.commands import checks, presentation
 from fiji_poreseg.commands.catalog.applying import load
 from fiji_poreseg.commands.catalog.parameters import (
@@ -20,8 +21,10 @@ from fiji_poreseg.commands.catalog.parameters import (
     LabelsLike,
     MaskForeground,
     NoData,
+    Scheduler,
     StackLike,
     VoxelSize,
+    Workers,
 )
 from fiji_poreseg.commands.spec import Param, Role
 from fiji_poreseg.evaluation import Evaluation
@@ -58,6 +61,8 @@ def evaluate(
     json: Json = None,
     classes: ImageClasses = None,
     mask_foreground: MaskForeground = "solid",
+    workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> Evaluation:
     """Score a segmentation against the truth, slice by slice.
 
@@ -84,6 +89,8 @@ def evaluate(
         else pore and solid.
     mask_foreground
         What 255 stands for where the segmentation or the truth is a mask.
+    workers, scheduler
+        Processes of this machine, or a Dask cluster, that share the work, as for `segment`.
 
     Returns
     -------
@@ -94,7 +101,8 @@ def evaluate(
     Raises
     ------
     ParameterError
-        If shapes differ or no slice has both a segmentation and a truth.
+        If shapes differ, no slice has both a segmentation and a truth, or the workers cannot be
+        reached or differ from here.
     """
     checks.check_file(".json", json=json)
     found = checks.as_segmentation(image, classes, mask_foreground)
@@ -112,6 +120,7 @@ def evaluate(
         probability=checks.as_probability(probability, found),
         stack=checks.as_raw(stack, found),
         region=None if roi is None else region_from(roi, found),
+        place=place_of(workers, scheduler),
     )
     if json is not None:
         checks.write_json(json, scored.as_json())

@@ -89,6 +89,13 @@ NoData = Annotated[
     float | None,
     Param("grey value of the empty border that alignment leaves"),
 ]
+Workers = Annotated[
+    int | None, Param("processes of this machine that share the work", ge=1, metavar="N")
+]
+Scheduler = Annotated[
+    str | None,
+    Param("a Dask cluster that does the work: its scheduler's address or file", metavar="ADDRESS"),
+]
 Json = Annotated[
     Path | None,
     Param("JSON file to write the numbers to", role=Role.OUTPUT, metavar="FILE", suffix=".json"),
