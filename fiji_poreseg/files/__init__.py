@@ -14,9 +14,12 @@ from fiji_poreseg.files.outputs import (
     TIFF_SUFFIXES,
     begun,
     check_output,
+    not_writable_in_words,
     replacing,
+    together,
     write_csv,
     write_text,
+    written,
 )
 from fiji_poreseg.files.tiff_reading import read
 from fiji_poreseg.files.tiff_writing import SliceWriter, write, writing
@@ -31,12 +34,15 @@ __all__ = [
     "check_output",
     "existing_file",
     "log_records",
+    "not_writable_in_words",
     "read",
     "replacing",
+    "together",
     "write",
     "write_csv",
     "write_text",
     "writing",
+    "written",
 ]
 
 

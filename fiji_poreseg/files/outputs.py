@@ -9,7 +9,9 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import NamedTuple
 
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.files.inputs import PathLike
@@ -26,6 +28,15 @@ _NO_WRITING = (
     errno.EROFS,
     errno.ENAMETOOLONG,
 )
+
+
+class _Written(NamedTuple):
+    part: Path
+    path: PathLike
+    parameter: str
+
+
+_waiting: ContextVar[list[_Written] | None] = ContextVar("_waiting", default=None)
 
 
 def write_text(path: PathLike, text: str, *, parameter: str = "output") -> None:
@@ -62,7 +73,7 @@ def replacing(
     Parameters
     ----------
     path
-        The file to be replaced.
+        The file to be replaced; inside `together` at the end of that.
     parameter
         Name to use in an error.
     part
@@ -77,13 +88,54 @@ def replacing(
     """
     target = Path(os.path.realpath(path))
     part = part or scratch(target)
+    waiting = _waiting.get()
+    is_whole = False
     try:
         with not_writable_in_words(path, parameter):
             yield part
-            os.replace(part, target)
+        is_whole = True
+        if waiting is None:
+            _put_in_place(part, path, parameter)
+        else:
+            waiting.append(_Written(part, path, parameter))
     finally:
-        if not keep:
+        if not keep and not (is_whole and waiting is not None):
             remove(part)
+
+
+def _put_in_place(part: Path, path: PathLike, parameter: str) -> None:
+    with not_writable_in_words(path, parameter):
+        os.replace(part, os.path.realpath(path))
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Put what is written inside in its place when all of it is whole, in the order of writing.
+
+    On an exception, a full disk say, all older files stay as they were. A TIFF may be written once
+    only, since all of one name are begun in one place.
+    """
+    if _waiting.get() is not None:
+        yield
+        return
+    waiting: list[_Written] = []
+    token = _waiting.set(waiting)
+    try:
+        yield
+        for one in waiting:
+            _put_in_place(*one)
+    finally:
+        _waiting.reset(token)
+        for one in waiting:
+            remove(one.part)
+
+
+def written(path: PathLike) -> Path:
+    """Where a file lies that was written: its place, or beside it while others are waited for."""
+    for one in reversed(_waiting.get() or ()):
+        if os.path.realpath(one.path) == os.path.realpath(path):
+            return one.part
+    return Path(path)
 
 
 def scratch(target: Path) -> Path:
