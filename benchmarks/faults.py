@@ -185,6 +185,7 @@ def main() -> int:
 
 def prepare(folder: Path) -> None:
     """Make what the commands take."""
+    folder.mkdir()
     small = {"feature_size_nm": 150, "attenuation_nm": 150}
     fp.write(folder / "wide.tif", fp.phantom(slices=60, size=160, **small).stack)
     made = fp.phantom(folder, slices=48, size=64, **small)
