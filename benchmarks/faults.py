@@ -176,6 +176,8 @@ def main() -> int:
     parser.add_argument("--only", help="one command, such as segment")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments; 0")
     given = parser.parse_args()
+    # So that the small disk is unmounted then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         inputs = Path(folder, "inputs")
         prepare(inputs)
