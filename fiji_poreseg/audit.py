@@ -20,7 +20,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.files import DAMAGE_ERRORS, existing_file, replacing
+from fiji_poreseg.files import DAMAGE_ERRORS, existing_file, replacing, together
 
 SUFFIX = ".npz"
 CHECKED, TOUCHED, UNSEEN = "checked", "touched", "unseen"
@@ -165,35 +165,24 @@ class Audit:
 def appending(path: Path | None, audit: Audit) -> Iterator[None]:
     """Write an audit whose last correction is new; inside, the segmentation is written.
 
-    Killed in between, the file says that the last correction may have got lost. On an error it is
-    as it was before.
+    All files are put in their places together, so that on an error all are as they were before.
+    Killed while they are, the audit says that the last correction may have got lost.
     """
-    if path is None:
+    with together():
+        if path is not None:
+            audit.with_last(is_whole=False).write(path)
         yield
-        return
-    is_first = not path.exists()
-    audit.with_last(is_whole=False).write(path)
-    try:
-        yield
-    except BaseException:
-        if is_first:
-            path.unlink()
-        else:
-            audit.without_last().write(path)
-        raise
-    audit.with_last(is_whole=True).write(path)
+        if path is not None:
+            audit.with_last(is_whole=True).write(path)
 
 
 @contextmanager
 def undoing(path: Path, audit: Audit) -> Iterator[None]:
-    """Write an audit without its last correction; inside, the segmentation is written."""
-    audit.with_last(is_whole=False).write(path)
-    try:
+    """Write an audit without its last correction, as `appending` does with one more."""
+    with together():
+        audit.with_last(is_whole=False).write(path)
         yield
-    except BaseException:
-        audit.with_last(is_whole=True).write(path)
-        raise
-    audit.without_last().write(path)
+        audit.without_last().write(path)
 
 
 def read(path: Path) -> Audit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 _LONGEST_VALUE = 120
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ParameterError(ValueError):
@@ -83,9 +85,16 @@ def is_foreseen(error: BaseException) -> bool:
 def in_words(error: BaseException) -> str:
     """What a user is told of an error: its message, or what its kind means where that is bare."""
     if isinstance(error, MemoryError):
-        return "out of memory. Close other programs, or take fewer slices with indices=…."
+        return (
+            "out of memory. Close other programs, take fewer slices with indices=…, or train a "
+            "smaller network."
+        )
     if isinstance(error, OSError):
-        return f"{error}. Nothing that was there is damaged; free space or choose another place."
+        if error.errno in _NO_SPACE:
+            step = "free space or choose another place"
+        else:
+            step = "see whether the file can be read and its folder written"
+        return f"{error}. Nothing that was there is damaged; {step}."
     if is_foreseen(error):
         return str(error)
     return traceback.format_exception_only(error)[0].strip()

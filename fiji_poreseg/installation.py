@@ -70,9 +70,10 @@ def install(fiji: Path | None = None) -> Installed:
     wanted = {plugin_name(command): command for command in CATALOG.values()}
     kept = [name for name in wanted if _is_foreign(folder / name)]
     written = [name for name in wanted if name not in kept]
-    for name in written:
-        text = plugin_text(wanted[name], sys.executable)
-        files.write_text(folder / name, text, parameter="fiji")
+    with files.together():
+        for name in written:
+            text = plugin_text(wanted[name], sys.executable)
+            files.write_text(folder / name, text, parameter="fiji")
     removed, changed = _remove(folder, set(_marked(folder)) - wanted.keys())
     return Installed(folder, tuple(written), removed, (*kept, *changed))
 

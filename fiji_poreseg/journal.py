@@ -6,10 +6,10 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.files import DAMAGE_ERRORS, begun
+from fiji_poreseg.files import DAMAGE_ERRORS, begun, not_writable_in_words, write_text
 
 Settings: TypeAlias = Mapping[str, Any]
 
@@ -20,20 +20,31 @@ class Journal:
     Parameters
     ----------
     stream
-        Where to write what is done; None for nowhere.
+        Where to write what is done, not buffered; None for nowhere.
+    file
+        What is made, for an error.
     done
         The slices that were whole at the beginning.
     """
 
-    def __init__(self, stream: TextIO | None, done: Collection[int] = ()) -> None:
-        self._stream = stream
+    def __init__(
+        self,
+        stream: BinaryIO | None = None,
+        file: Path | None = None,
+        done: Collection[int] = (),
+    ) -> None:
+        self._stream, self._file = stream, file
         self.done = frozenset(done)
 
     def add(self, index: int) -> None:
         """Say that a slice is whole."""
-        if self._stream is not None:
-            self._stream.write(f"{index}\n")
-            self._stream.flush()
+        if self._stream is None or self._file is None:
+            return
+        left = f"{index}\n".encode()
+        with not_writable_in_words(self._file, "output"):
+            # A disk that is almost full takes a part, and refuses the rest.
+            while left:
+                left = left[self._stream.write(left) :]
 
 
 @contextmanager
@@ -61,24 +72,23 @@ def keeping(
         If that had other settings.
     """
     if not files:
-        yield Journal(None)
+        yield Journal()
         return
-    place = begun(next(iter(files))).with_suffix(".journal")
+    first = next(iter(files))
+    place = begun(first).with_suffix(".journal")
     done = _read(place, settings, work) if resume else frozenset[int]()
     if not all(begun(file).exists() for file in files):
         done = frozenset()
     finished = False
-    with place.open("w", encoding="utf-8") as stream:
-        stream.write(json.dumps(settings) + "\n")
-        journal = Journal(stream, done)
-        for index in sorted(done):
-            journal.add(index)
-        try:
-            yield journal
-            finished = True
-        finally:
-            if finished or not resume:
-                place.unlink(missing_ok=True)
+    lines = "".join(f"{index}\n" for index in sorted(done))
+    write_text(place, f"{json.dumps(settings)}\n{lines}")
+    try:
+        with place.open("ab", buffering=0) as stream:
+            yield Journal(stream, first, done)
+        finished = True
+    finally:
+        if finished or not resume:
+            place.unlink(missing_ok=True)
 
 
 def _read(place: Path, settings: Settings, work: str) -> frozenset[int]:

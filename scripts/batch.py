@@ -11,12 +11,12 @@ so that a job that a cluster has ended goes on where it was.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 from typing import Any
 
 import fiji_poreseg as fp
+from fiji_poreseg.files import write_csv
 
 COLUMNS = ("stack", "porosity", "pixels", "error")
 
@@ -38,11 +38,15 @@ def main() -> int:
     rows = []
     for number, path in enumerate(stacks, start=1):
         rows.append(row_of(path, model, given))
-        result = rows[-1].get("error") or f"porosity {rows[-1]['porosity']:.4f}"
+        result = rows[-1]["error"] or f"porosity {rows[-1]['porosity']:.4f}"
         sys.stdout.write(f"{number} of {len(stacks)}: {path.name}: {result}\n")
         sys.stdout.flush()
-    write_table(given.output / "porosity.csv", rows)
-    failed = [row for row in rows if "error" in row]
+    try:
+        write_csv(given.output / "porosity.csv", rows)
+    except fp.ParameterError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    failed = [row for row in rows if row["error"]]
     if failed:
         sys.stderr.write(f"{len(failed)} of {len(stacks)} stacks could not be segmented:\n")
         sys.stderr.writelines(f"  {row['stack']}: {row['error']}\n" for row in failed)
@@ -75,6 +79,7 @@ def argument_parser() -> argparse.ArgumentParser:
 def row_of(path: Path, model: Any, given: argparse.Namespace) -> dict[str, Any]:
     """Segment one stack, unless that is done; answers with its row of the table."""
     output = given.output / f"{path.stem}-segmentation.tif"
+    empty = dict.fromkeys(COLUMNS, "") | {"stack": path.name}
     try:
         if not (given.skip_existing and output.exists()):
             fp.segment(
@@ -86,19 +91,9 @@ def row_of(path: Path, model: Any, given: argparse.Namespace) -> dict[str, Any]:
             )
         measured = fp.measure(output)
     except (fp.ParameterError, OSError, MemoryError) as error:
-        return {"stack": path.name, "error": str(error) or type(error).__name__}
+        return empty | {"error": str(error) or type(error).__name__}
     pixels = sum(entry.pixels for entry in measured.slices)
-    return {"stack": path.name, "porosity": measured.porosity, "pixels": pixels}
-
-
-def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the rows as CSV, whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    part.replace(path)
+    return empty | {"porosity": measured.porosity, "pixels": pixels}
 
 
 if __name__ == "__main__":

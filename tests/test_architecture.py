@@ -23,6 +23,7 @@ RANKS = [
     {"bridge"},
     {"demo", "doctor", "installation", "remote"},
     {"cli"},
+    {"__main__"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 

@@ -173,6 +173,26 @@ def contents(history):
         return {name: values.tobytes() for name, values in arrays.items()}
 
 
+def test_on_a_full_disk_no_file_is_another_one(begun, tmp_path, monkeypatch):
+    segmentation, history = begun
+    given = {"history": history, "output": tmp_path / "1.tif", "json": tmp_path / "c.json"}
+    given["hand"] = tmp_path / "hand.tif"
+    given["hand"].write_bytes(b"old")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def refuse(*_):
+        raise ParameterError("json", "needs space", "none", "Free some.")
+
+    monkeypatch.setattr("fiji_poreseg.commands.checks.write_json", refuse)
+    with pytest.raises(ParameterError, match="needs space"):
+        fp.correct(segmentation, labels(some(2)), **given)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    del given["hand"]
+    with pytest.raises(ParameterError, match="needs space"):
+        fp.undo_correction(segmentation, **given)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 CORRECT = """
 import sys, fiji_poreseg as fp
 folder = sys.argv[1]

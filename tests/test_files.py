@@ -15,6 +15,7 @@ from fiji_poreseg import files, model
 from fiji_poreseg.colours import LABEL_COLOURS
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.files import tiff_reading, tiff_writing
+from fiji_poreseg.files.planes import PlaneReader
 from fiji_poreseg.stack import as_stack, make_labels, make_stack, spacing_nm
 
 LABELS = ("first µ é", "", "日本", "d", "last")
@@ -331,6 +332,26 @@ def test_a_large_file_that_is_cut_off_while_it_is_read(tmp_path, monkeypatch):
         lazy[4].compute()
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that fails")
+def test_a_block_that_cannot_be_read_is_said_to_be_of_its_file():
+    # Nothing lies at the beginning of a process's memory.
+    reader = PlaneReader("/proc/self/mem", 0, (2, 4, 4), np.dtype("uint8"))
+    with pytest.raises(OSError, match=r"Input/output error: '/proc/self/mem'"):
+        reader(1)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    files.write(tmp_path / "s.tif", make_stack(values(), SPACING))
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    # By root any file may be read.
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ParameterError, match="must be a file that exists and can be read"):
+        files.read(tmp_path / "s.tif")
+
+
 def test_slices_are_written_in_any_order_and_read_back(tmp_path):
     stack = make_stack(values("float32", (2, 5, 7, 3)), SPACING, attrs={"display_range": (0, 9)})
     lazy = stack.chunk(z=1)
@@ -367,6 +388,34 @@ def test_a_full_disk_is_told_in_words(tmp_path):
         files.replacing(tmp_path / "s.json", "json"),
     ):
         raise OSError(28, os.strerror(28))
+
+
+def test_of_files_that_belong_together_all_are_replaced_or_none(tmp_path, file_size_limit):
+    stack = make_stack(values(shape=(5, 70, 200)), SPACING)
+    for name in ("a.txt", "s.tif"):
+        (tmp_path / name).write_text("old")
+
+    def write_all(text):
+        with files.together():
+            files.write_text(tmp_path / "a.txt", text)
+            assert files.written(tmp_path / "a.txt").read_text() == text
+            assert (tmp_path / "a.txt").read_text() == "old"
+            with files.together():
+                files.write(tmp_path / "s.tif", stack)
+            files.write_text(tmp_path / "a.txt", f"{text}er")
+
+    file_size_limit(10_000)
+    with pytest.raises(ParameterError, match=r"`output` must lie in .* has space.*s\.tif"):
+        write_all("new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "a.txt": "old",
+        "s.tif": "old",
+    }
+    file_size_limit(-1)
+    write_all("new")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "s.tif"}
+    assert (tmp_path / "a.txt").read_text() == "newer"
+    np.testing.assert_array_equal(files.read(tmp_path / "s.tif"), stack)
 
 
 def test_other_errors_pass_through_replacing(tmp_path):

@@ -160,6 +160,30 @@ class TestTiles:
         assert not np.array_equal(tiled, whole)
         assert np.abs(tiled - whole).max() < 1e-3
 
+    def test_are_smaller_where_memory_is_short(self, resunet, large, monkeypatch):
+        (whole,) = predicted(resunet, large, [0]).values()
+        asked = []
+
+        def short_of_memory(network, shape, precision):
+            asked.append(max(shape[2:]))
+            if asked[-1] > 450:
+                raise RuntimeError("Exception from allocator.cpp:79:\nstd::bad_alloc")
+            return compiled(network, shape, precision)
+
+        monkeypatch.setattr("fiji_poreseg.resunet.inference.compiled", short_of_memory)
+        with pytest.warns(fp.PoreSegWarning, match=r"memory is short: .* tiles of 512 x 512"):
+            (tiled,) = predicted(replace(resunet), large, [0]).values()
+        assert asked == [1024, 408]
+        assert np.abs(tiled - whole).max() < 1e-3
+
+    def test_of_the_smallest_size_say_that_memory_is_short(self, resunet, large, monkeypatch):
+        def no_memory(*_):
+            raise RuntimeError("Failed to allocate 312016896 bytes of memory")
+
+        monkeypatch.setattr("fiji_poreseg.resunet.inference.compiled", no_memory)
+        with pytest.raises(MemoryError), pytest.warns(fp.PoreSegWarning):
+            predicted(replace(resunet), large, [0])
+
     @pytest.mark.parametrize("shape", [(1, 1), (7, 200), (37, 51), (333, 9), (300, 410)])
     def test_fit_slices_of_any_size(self, resunet, large, shape, monkeypatch):
         monkeypatch.setattr("fiji_poreseg.resunet.inference.LARGEST_TILE", 128)

@@ -259,6 +259,18 @@ class TestResume:
         assert set(contents(stopped)) == {"output.tif", "probability.tif", "uncertainty.tif"}
         assert (fp.read(stopped / "output.tif")[:, 3:] > 0).all()
 
+    def test_a_disk_that_is_full_leaves_what_is_done(self, stopped, small, forest, file_size_limit):
+        before = contents(stopped)
+        file_size_limit(10)
+        with pytest.raises(fp.ParameterError, match=r"`output` must lie in .* has space"):
+            fp.segment(small[0], model=forest, nodata=0, resume=True, **paths(stopped))
+        assert contents(stopped) == before
+        file_size_limit(-1)
+        counter = Counter()
+        with reporting(counter):
+            fp.segment(small[0], model=forest, nodata=0, resume=True, **paths(stopped))
+        assert counter.total < len(small[0])
+
     def test_a_file_is_needed(self, small, forest):
         with pytest.raises(fp.ParameterError, match=r"`resume` needs `output`.*Give output as"):
             fp.segment(small[0], model=forest, resume=True)

@@ -435,6 +435,24 @@ def test_killed_at_random_with_a_resunet_it_ends_with_the_same_table(inputs, tmp
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
 
 
+def test_a_disk_that_is_full_at_the_end_changes_nothing(small, tmp_path, monkeypatch):
+    options = {"output": tmp_path, "strategies": ["distributed"], "repeats": 1, **QUICK}
+    fp.study(small.stack, small.truth, counts=[2], **options)
+    before = contents(tmp_path)
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("fiji_poreseg.studies.html_report.render", refuse)
+        with pytest.raises(OSError, match="No space"):
+            fp.study(small.stack, small.truth, counts=[3], **options)
+    now = contents(tmp_path)
+    assert {path: now[path] for path in now if ".trials.begun" not in path.parts} == before
+    fp.study(small.stack, small.truth, counts=[3], resume=True, **options)
+    assert contents(tmp_path)[tmp_path / "table1.csv"] != before[tmp_path / "table1.csv"]
+
+
 def test_what_an_earlier_study_left_stays_until_the_new_one_is_done(small, tmp_path):
     class Impatient:
         def update(self, description, done, total):

@@ -37,7 +37,7 @@ _CANCELED = "Macro canceled"
 # What is done in the window only, beside the commands.
 _TOOLS: Mapping[str, Callable[[], None]] = {LABEL: label_current_image}
 # What the user can put right and try again.
-_FAULTS = (ParameterError, EngineError, OSError)
+_FAULTS = (ParameterError, EngineError, OSError, MemoryError)
 
 
 class Session:

@@ -29,9 +29,12 @@ from fiji_poreseg.files.outputs import (
     begun,
     check_output,
     host_of_labels,
+    not_writable_in_words,
     replacing,
+    together,
     write_csv,
     write_text,
+    written,
 )
 from fiji_poreseg.files.tiff_reading import read_tiff
 from fiji_poreseg.files.tiff_writing import writing_tiff
@@ -47,12 +50,15 @@ __all__ = [
     "check_output",
     "existing_file",
     "log_records",
+    "not_writable_in_words",
     "read",
     "replacing",
+    "together",
     "write",
     "write_csv",
     "write_text",
     "writing",
+    "written",
 ]
 
 

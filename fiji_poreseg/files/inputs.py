@@ -45,6 +45,9 @@ def existing_file(path: PathLike, parameter: str) -> Path:
     file = Path(path)
     try:
         found = file.stat()
+        if file.is_file():
+            # Whoever may not read it is told so, and not that it is damaged.
+            file.open("rb").close()
     # ValueError: a path with a character that no path has.
     except (OSError, ValueError) as error:
         raise ParameterError(

@@ -10,7 +10,9 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import NamedTuple
 
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.files.inputs import PathLike, is_zarr
@@ -29,6 +31,15 @@ _NO_WRITING = (
     errno.EROFS,
     errno.ENAMETOOLONG,
 )
+
+
+class _Written(NamedTuple):
+    part: Path
+    path: PathLike
+    parameter: str
+
+
+_waiting: ContextVar[list[_Written] | None] = ContextVar("_waiting", default=None)
 
 
 def write_text(path: PathLike, text: str, *, parameter: str = "output") -> None:
@@ -58,14 +69,14 @@ def begun(path: PathLike) -> Path:
 def replacing(
     path: PathLike, parameter: str = "output", part: Path | None = None, *, keep: bool = False
 ) -> Iterator[Path]:
-    """Give a path beside `path` to write to, and put that file in its place on success.
+    """Give a path beside `path` for a file or a folder, and put that in its place on success.
 
-    On an exception the part written is removed and an older file stays as it was.
+    On an exception the part written is removed and an older one stays as it was.
 
     Parameters
     ----------
     path
-        The file to be replaced.
+        What is to be replaced; inside `together` at the end of that.
     parameter
         Name to use in an error.
     part
@@ -80,36 +91,63 @@ def replacing(
     """
     target = Path(os.path.realpath(path))
     part = part or scratch(target)
+    waiting = _waiting.get()
+    is_whole = False
     try:
         with not_writable_in_words(path, parameter):
             yield part
-            os.replace(part, target)
+        is_whole = True
+        if waiting is None:
+            _put_in_place(part, path, parameter)
+        else:
+            waiting.append(_Written(part, path, parameter))
     finally:
-        if not keep:
+        if not keep and not (is_whole and waiting is not None):
             remove(part)
+
+
+def _put_in_place(part: Path, path: PathLike, parameter: str) -> None:
+    target = Path(os.path.realpath(path))
+    with not_writable_in_words(path, parameter):
+        if not target.is_dir():
+            os.replace(part, target)
+            return
+        # A folder is not replaced in one step: for a moment the old and the new one are both
+        # beside the place, whole and hidden.
+        old = scratch(target)
+        os.replace(target, old)
+        os.replace(part, target)
+        remove(old)
 
 
 @contextmanager
-def replacing_folder(
-    path: PathLike, parameter: str = "output", part: Path | None = None, *, keep: bool = False
-) -> Iterator[Path]:
-    """Give a path beside `path` for a folder, and put that in its place on success.
+def together() -> Iterator[None]:
+    """Put what is written inside in its place when all of it is whole, in the order of writing.
 
-    As `replacing`, but that an older folder cannot be replaced in one step: for a moment there is
-    neither under that name, and both are beside it, whole and hidden.
+    On an exception, a full disk say, all older files stay as they were. A TIFF may be written once
+    only, since all of one name are begun in one place.
     """
-    target = Path(os.path.realpath(path))
-    part, old = part or scratch(target), scratch(target)
+    if _waiting.get() is not None:
+        yield
+        return
+    waiting: list[_Written] = []
+    token = _waiting.set(waiting)
     try:
-        with not_writable_in_words(path, parameter):
-            yield part
-            if target.exists():
-                os.replace(target, old)
-            os.replace(part, target)
-            remove(old)
+        yield
+        for one in waiting:
+            _put_in_place(*one)
     finally:
-        if not keep:
-            remove(part)
+        _waiting.reset(token)
+        for one in waiting:
+            remove(one.part)
+
+
+def written(path: PathLike) -> Path:
+    """Where a file lies that was written: its place, or beside it while others are waited for."""
+    for one in reversed(_waiting.get() or ()):
+        if os.path.realpath(one.path) == os.path.realpath(path):
+            return one.part
+    return Path(path)
 
 
 def host_of_labels(path: PathLike) -> Path | None:

@@ -49,9 +49,13 @@ class PlaneReader:
         shape = self._shape
         values = np.empty(shape[len(index) :], self._dtype)
         number = int(np.ravel_multi_index(index, shape[: len(index)])) if index else 0
-        with self._lock:
-            self._stream.seek(self._offset + number * values.nbytes)
-            found = self._stream.readinto(values.data)
+        try:
+            with self._lock:
+                self._stream.seek(self._offset + number * values.nbytes)
+                found = self._stream.readinto(values.data)
+        except OSError as error:
+            # A block that cannot be read: the system does not say of which file.
+            raise OSError(error.errno, error.strerror, str(self._file)) from error
         if found != values.nbytes:
             raise OSError(f"{self._file} was cut off while it was being read")
         return values.astype(self._dtype.newbyteorder("="), copy=False)

@@ -23,8 +23,9 @@ from fiji_poreseg.files.outputs import (
     begun,
     host_of_labels,
     not_writable_in_words,
-    replacing_folder,
+    replacing,
     write_text,
+    written,
 )
 from fiji_poreseg.files.tiff_writing import grey_type
 from fiji_poreseg.files.zarr_metadata import describe, levels_of
@@ -87,7 +88,7 @@ def writing_zarr(
     metadata, ours = describe(image, levels, dtype, inside=host_of_labels(target) is not None)
     is_labels = "image-label" in metadata
     described = (v05.LabelImage if is_labels else v05.Image).model_validate(metadata)
-    with replacing_folder(path, parameter, part, keep=keep):
+    with replacing(path, parameter, part, keep=keep):
         if not (go_on and _begun_alike(part, described, ours, parameter)):
             prepare_image(
                 part,
@@ -143,7 +144,7 @@ def _shrink(finer: zarr.Array[Any], coarser: zarr.Array[Any], is_labels: bool) -
 def _enter(target: Path, parameter: str) -> None:
     """Put labels on the list of those that an image has."""
     listed = target.parent / "zarr.json"
-    known = read_json(listed) if listed.is_file() else {}
+    known = read_json(written(listed)) if written(listed).is_file() else {}
     names = known.get("attributes", {}).get("ome", {}).get("labels", [])
     group = v05.LabelsGroup(labels=sorted({*names, target.name}))
     metadata = {

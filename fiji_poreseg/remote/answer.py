@@ -20,7 +20,7 @@ from fiji_poreseg.commands.catalog import CATALOG
 from fiji_poreseg.commands.inputs import resolve, result_title
 from fiji_poreseg.commands.macro import parse_options
 from fiji_poreseg.commands.spec import Command, Presentation
-from fiji_poreseg.errors import EngineError, ParameterError, PoreSegWarning
+from fiji_poreseg.errors import EngineError, ParameterError, PoreSegWarning, in_words, is_foreseen
 from fiji_poreseg.model import Model
 from fiji_poreseg.progress import reporting
 from fiji_poreseg.remote.folder import Folder, decode, encode
@@ -125,11 +125,12 @@ def _run_or_say_why(folder: Folder) -> list[tuple[str, ...]]:
     try:
         return list(_run(request, folder))
     except Exception as error:  # whatever it is, the user must hear of it
-        message = f"{request.title}: {error or type(error).__name__}"
+        expected = is_foreseen(error)
+        said = in_words(error) if expected else error or type(error).__name__
+        message = f"{request.title}: {said}"
         wrapped = textwrap.fill(
             message, _LINE_LENGTH, break_long_words=False, break_on_hyphens=False
         )
-        expected = isinstance(error, ParameterError | EngineError | OSError | MemoryError)
         details = [] if expected else [("line", traceback.format_exc())]
         return [*details, ("error", wrapped)]
 

@@ -47,4 +47,21 @@ with _silent_stderr():
 if keras.backend.backend() != "tensorflow":
     raise ImportError("fiji-poreseg needs Keras on TensorFlow: set KERAS_BACKEND=tensorflow")
 
-__all__ = ["keras", "tf"]
+# What TensorFlow's oneDNN (its status 1) and OpenVINO say where memory is short.
+_NO_MEMORY = ("bad_alloc", "Failed to allocate", "Status: 1, message")
+
+
+@contextmanager
+def memory_as_error() -> Iterator[None]:
+    """Raise what either of them raises where memory is short as a `MemoryError`."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise MemoryError from error
+    except (RuntimeError, tf.errors.OpError) as error:
+        if any(words in str(error) for words in _NO_MEMORY):
+            raise MemoryError from error
+        raise
+
+
+__all__ = ["keras", "memory_as_error", "tf"]

@@ -18,7 +18,7 @@ import numpy as np
 
 from fiji_poreseg import model
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.files import DAMAGE_ERRORS, replacing
+from fiji_poreseg.files import DAMAGE_ERRORS, begun, replacing
 from fiji_poreseg.journal import Settings, check_same
 from fiji_poreseg.resunet import ResUNetModel
 
@@ -102,8 +102,9 @@ def write(path: Path, settings: Settings, state: State) -> None:
         f"{name}.{i:03d}": array for name in _ARRAYS for i, array in enumerate(getattr(state, name))
     }
     told = {name: value for name, value in vars(state).items() if name not in _ARRAYS}
-    with replacing(path, "model") as part:
-        np.savez(part, allow_pickle=False, told=np.array(json.dumps([settings, told])), **arrays)
+    # In one place, so that what a kill leaves of it goes with the next one.
+    with replacing(path, "model", begun(path)) as part, part.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, told=np.array(json.dumps([settings, told])), **arrays)
 
 
 def read(path: Path, settings: Settings) -> State:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fiji_poreseg.journal import Settings
 from fiji_poreseg.progress import report
 from fiji_poreseg.resunet import checkpoint
-from fiji_poreseg.resunet.backend import keras, tf
+from fiji_poreseg.resunet.backend import keras, memory_as_error, tf
 from fiji_poreseg.resunet.checkpoint import Row, State
 from fiji_poreseg.resunet.context import Channels
 from fiji_poreseg.resunet.loss import LabelledMean, PixelWeights, objective
@@ -119,17 +119,18 @@ def fit(
     if state is not None:
         _restore(state, network, patches, watch, stopping)
     checks = -(-plan.steps // plan.steps_per_check)
-    network.fit(
-        patches,
-        initial_epoch=len(watch.rows),
-        # A finished training, killed before its model was written, has nothing left to do.
-        epochs=len(watch.rows) if state is not None and state.finished else checks,
-        validation_data=validation,
-        validation_batch_size=network.distribute_strategy.num_replicas_in_sync,
-        callbacks=[callback for callback in (watch, stopping, keeper) if callback is not None],
-        verbose=0,
-        shuffle=False,
-    )
+    with memory_as_error():
+        network.fit(
+            patches,
+            initial_epoch=len(watch.rows),
+            # A finished training, killed before its model was written, has nothing left to do.
+            epochs=len(watch.rows) if state is not None and state.finished else checks,
+            validation_data=validation,
+            validation_batch_size=network.distribute_strategy.num_replicas_in_sync,
+            callbacks=[callback for callback in (watch, stopping, keeper) if callback is not None],
+            verbose=0,
+            shuffle=False,
+        )
     return Fitted(tuple(watch.rows), watch.steps, watch.struck)
 
 

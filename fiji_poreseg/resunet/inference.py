@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import product
@@ -13,7 +14,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from fiji_poreseg.blocks import blend_weights, tiles
-from fiji_poreseg.resunet.backend import keras
+from fiji_poreseg.errors import PoreSegWarning
+from fiji_poreseg.resunet.backend import keras, memory_as_error
 from fiji_poreseg.resunet.context import fill
 from fiji_poreseg.resunet.network import build, set_arrays
 from fiji_poreseg.resunet.runtime import compiled
@@ -29,6 +31,8 @@ BATCH_PIXELS = 256 * 256
 # Both ways from a border between tiles, in pixels of the network's coarsest level: what a pixel
 # is predicted from reaches 6 of them far, and what lies outside of a tile is missing so far in.
 _OVERLAP = 12
+# Where memory is short, tiles are halved as long as they are so many overlaps wide.
+_SMALLEST_TILE = 3
 
 Planes = npt.NDArray[np.float32]
 
@@ -49,6 +53,7 @@ class Predictor:
 
     def __init__(self, trained: ResUNetModel) -> None:
         self._trained, self._card = trained, trained.card
+        self._tile = LARGEST_TILE
         # What the network can halve as often as it does.
         self._multiple = 2 ** (len(trained.filters) - 1)
         # Two: a slice that is not square has another shape after a quarter turn.
@@ -93,8 +98,28 @@ class Predictor:
 
     def _in_tiles(self, inputs: Planes, precision: str) -> Planes:
         """Predict padded slices, (batch, channels, y, x), in as few tiles as memory allows."""
-        shape, overlap = inputs.shape[2:], _OVERLAP * self._multiple
-        places = list(tiles(shape, LARGEST_TILE, overlap, self._multiple))
+        overlap = _OVERLAP * self._multiple
+        while True:
+            try:
+                return self._blended(inputs, precision, overlap)
+            except MemoryError:
+                side = min(self._tile, max(inputs.shape[2:])) // 2
+                smaller = side - side % self._multiple
+                if smaller < _SMALLEST_TILE * overlap:
+                    raise
+                self._tile = smaller
+                self._compiled.cache_clear()
+                warnings.warn(
+                    f"memory is short: slices are predicted in tiles of {smaller} x {smaller} "
+                    "voxels, which takes longer and may differ a little",
+                    PoreSegWarning,
+                    stacklevel=2,
+                )
+
+    def _blended(self, inputs: Planes, precision: str, overlap: int) -> Planes:
+        """Predict padded slices in tiles of one size, blended back."""
+        shape = inputs.shape[2:]
+        places = list(tiles(shape, self._tile, overlap, self._multiple))
         if len(places) == 1:
             return self._run(inputs, precision)
         total, weight = np.zeros(self._made(inputs), np.float32), np.zeros(shape, np.float32)
@@ -107,7 +132,8 @@ class Predictor:
         return total / weight
 
     def _run(self, inputs: Planes, precision: str) -> Planes:
-        return self._compiled(inputs.shape, precision)(np.ascontiguousarray(inputs))
+        with memory_as_error():
+            return self._compiled(inputs.shape, precision)(np.ascontiguousarray(inputs))
 
     def _made(self, inputs: Planes) -> tuple[int, ...]:
         """The shape of what is predicted."""

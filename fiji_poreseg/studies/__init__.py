@@ -13,7 +13,7 @@ import xarray as xr
 
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.evaluation import SliceScore, best_threshold, score_slice
-from fiji_poreseg.files import write_csv, write_text
+from fiji_poreseg.files import together, write_csv, write_text
 from fiji_poreseg.model import digest_of_slices, likeliest
 from fiji_poreseg.progress import report, track
 from fiji_poreseg.selection import holding
@@ -223,41 +223,42 @@ def _write(
     bundle: Mapping[str, Any],
     work: Path,
 ) -> None:
-    """Write what a study leaves, the report last."""
+    """Write what a study leaves, the report last, and all of it or nothing."""
     # Matplotlib, like TensorFlow, is loaded by those who need it.
     from fiji_poreseg.studies import drawing
     from fiji_poreseg.studies.html_report import render
 
     folder, results = made.folder, made.results
-    write_csv(folder / "scores.csv", made.scores)
-    write_csv(folder / "table1.csv", tables.csv_rows(made.lines))
-    write_text(folder / "table1.md", tables.markdown(made.lines))
-    write_text(folder / "table1.tex", tables.latex(made.lines))
-    report("Drawing", 0, 4)
-    drawing.scores_by_index(folder / "figure1", plan, results, made.human)
-    report("Drawing", 1, 4)
-    index = plan.figure2_index
-    grey = stack.isel(c=0) if "c" in stack.dims else stack
-    drawing.predictions(
-        folder / "figure2",
-        grey.isel(z=index).to_numpy(),
-        truth.isel(z=index).to_numpy(),
-        _predicted(work, stack, results, index),
-        pixel_nm=spacing_nm(stack)[2],
-        title=f"Slice {index} of {stack.name}",
-    )
-    report("Drawing", 2, 4)
-    if made.curves:
-        drawing.labels_against_score(folder / "figure3", made.curves)
-    else:
+    with together():
+        write_csv(folder / "scores.csv", made.scores)
+        write_csv(folder / "table1.csv", tables.csv_rows(made.lines))
+        write_text(folder / "table1.md", tables.markdown(made.lines))
+        write_text(folder / "table1.tex", tables.latex(made.lines))
+        report("Drawing", 0, 4)
+        drawing.scores_by_index(folder / "figure1", plan, results, made.human)
+        report("Drawing", 1, 4)
+        index = plan.figure2_index
+        grey = stack.isel(c=0) if "c" in stack.dims else stack
+        drawing.predictions(
+            folder / "figure2",
+            grey.isel(z=index).to_numpy(),
+            truth.isel(z=index).to_numpy(),
+            _predicted(work, stack, results, index),
+            pixel_nm=spacing_nm(stack)[2],
+            title=f"Slice {index} of {stack.name}",
+        )
+        report("Drawing", 2, 4)
+        if made.curves:
+            drawing.labels_against_score(folder / "figure3", made.curves)
+        report("Drawing", 3, 4)
+        drawing.porosity_by_index(folder / "figure4", plan, results)
+        report("Drawing", 4, 4)
+        write_text(folder / "run.json", json.dumps(bundle, indent=1) + "\n")
+        page = render(folder, made.lines, made.errors, made.curves, made.findings, bundle)
+        write_text(folder / "report.html", page)
+    if not made.curves:
         for suffix in drawing.SUFFIXES:
             (folder / "figure3").with_suffix(suffix).unlink(missing_ok=True)
-    report("Drawing", 3, 4)
-    drawing.porosity_by_index(folder / "figure4", plan, results)
-    report("Drawing", 4, 4)
-    write_text(folder / "run.json", json.dumps(bundle, indent=1) + "\n")
-    page = render(folder, made.lines, made.errors, made.curves, made.findings, bundle)
-    write_text(folder / "report.html", page)
 
 
 def _predicted(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fiji_poreseg.files import written
 from fiji_poreseg.studies import tables
 from fiji_poreseg.studies.plan import MODELS
 from fiji_poreseg.studies.summary import LEAST_GAIN, Enough, Finding, Line
@@ -260,7 +261,7 @@ def _how(bundle: Mapping[str, Any]) -> str:
 
 
 def _figure(path: Path, alt: str, caption: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    data = base64.b64encode(written(path).read_bytes()).decode("ascii")
     return (
         f'<figure><img alt="{_text(alt)}" src="data:image/png;base64,{data}">'
         f"<figcaption>{_text(caption)}</figcaption></figure>"

@@ -195,7 +195,7 @@ def correct(
     with audit.appending(history, merged.history):
         if output is not None:
             files.write(output, merged.segmentation)
-    _write_correction(merged, hand, json)
+        _write_correction(merged, hand, json)
     return merged
 
 
@@ -266,7 +266,7 @@ def undo_correction(
     with audit.undoing(history, kept):
         if output is not None:
             files.write(output, before.segmentation)
-    _write_correction(before, None, json)
+        _write_correction(before, None, json)
     return before
 
 

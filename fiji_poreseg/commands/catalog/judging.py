@@ -6,7 +6,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated
 
-from fiji_poreseg import evaluation, measurement, selection, suggestion
+from fiji_poreseg import evaluation, files, measurement, selection, suggestion
 from fiji_poreseg import model as models
 from fiji_poreseg.cluster import place_of
 from fiji_poreseg.commands import checks, presentation
@@ -222,11 +222,12 @@ def suggest(
         regions=regions,
         side=side,
     )
-    if json is not None:
-        checks.write_json(json, made.as_json())
-    if rois is not None:
-        boxes = [rectangle(*astuple(box)) for box in presentation.boxes(made)]
-        write_rois(rois, boxes, parameter="rois")
+    with files.together():
+        if json is not None:
+            checks.write_json(json, made.as_json())
+        if rois is not None:
+            boxes = [rectangle(*astuple(box)) for box in presentation.boxes(made)]
+            write_rois(rois, boxes, parameter="rois")
     return made
 
 

@@ -89,8 +89,9 @@ def phantom(
         noise=noise,
     )
     if output is not None:
-        files.write(output / "stack.tif", made.stack)
-        files.write(output / "truth.tif", made.truth)
+        with files.together():
+            files.write(output / "stack.tif", made.stack)
+            files.write(output / "truth.tif", made.truth)
     return made
 
 

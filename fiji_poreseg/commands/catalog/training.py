@@ -144,11 +144,12 @@ def train_forest(
         corrections=by_hand,
         correction_weight=correction_weight,
     )
-    if model is not None:
-        trained.save(model)
-    if importances is not None:
-        rows = presentation.importances(trained)
-        files.write_csv(importances, rows, parameter="importances")
+    with files.together():
+        if model is not None:
+            trained.save(model)
+        if importances is not None:
+            rows = presentation.importances(trained)
+            files.write_csv(importances, rows, parameter="importances")
     return trained
 
 
@@ -326,13 +327,18 @@ def train_resunet(
     # TensorFlow is loaded by the one command that trains with it, not by importing the package.
     from fiji_poreseg.resunet.training import train
 
+    drawn = 0
+
     def draw(rows: Sequence[Mapping[str, float]]) -> None:
-        if curve is not None:
+        nonlocal drawn
+        if curve is not None and len(rows) != drawn:
             # Matplotlib, like TensorFlow, is loaded by those who need it.
             from fiji_poreseg.figures import learning_curve
 
-            learning_curve(curve, rows)
-            files.write_csv(curve.with_suffix(".csv"), rows, parameter="curve")
+            with files.together():
+                learning_curve(curve, rows)
+                files.write_csv(curve.with_suffix(".csv"), rows, parameter="curve")
+            drawn = len(rows)
 
     trained = train(
         stack,
