@@ -184,6 +184,8 @@ def _segmented(
             part,
             pixels=pixels,
             description="Segmenting",
+            # Farther ones have no neighbours in common.
+            near=sum(model.reach(stack)),
         )
     ) as spread_made:
         yield from spread_made

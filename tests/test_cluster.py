@@ -150,6 +150,18 @@ def test_a_stack_in_a_file_is_read_by_the_workers(
         fp.segment(stack, **given)
 
 
+def test_slices_far_apart_are_sent_without_what_lies_between(
+    monkeypatch, small, forest, expected, two_workers
+):
+    sent = []
+    packed = cluster.pack
+    monkeypatch.setattr(cluster, "pack", lambda part: sent.append(packed(part)) or sent[-1])
+    given = {"indices": (0, 1, 2, 38, 39), "nodata": 0, "scheduler": two_workers.address}
+    made = fp.segment(small[0], model=forest, **given)
+    assert made.segmentation[38:].equals(expected[0].segmentation[38:])
+    assert max(map(len, sent)) < small[0].nbytes / 2
+
+
 def test_scores_are_the_same(small, expected, two_workers):
     stack, truth = small
     truth = truth.copy()
