@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import xarray as xr
+from distributed import Client
 
 import fiji_poreseg as fp
 from fiji_poreseg import cluster
@@ -66,6 +67,8 @@ def running_cluster(folder, workers):
                 stack.enter_context(dask("worker", "--scheduler-file", file, *here, *given))
             wait_until(lambda: file.read_text().endswith("}"))
             address = json.loads(file.read_text())["address"]
+            with Client(address, set_as_default=False) as client:
+                client.wait_for_workers(workers)
             yield SimpleNamespace(process=scheduler, file=file, address=address)
 
 
