@@ -77,6 +77,8 @@ def predicted_slices(
             part,
             pixels=pixels,
             description="Segmenting",
+            # Farther ones have no neighbours in common.
+            near=sum(model.reach(stack)),
         )
     ) as spread_made:
         yield from spread_made

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import xarray as xr
+from distributed import Client
 
 import fiji_poreseg as fp
 from fiji_poreseg import cluster
@@ -66,6 +67,8 @@ def running_cluster(folder, workers):
                 stack.enter_context(dask("worker", "--scheduler-file", file, *here, *given))
             wait_until(lambda: file.read_text().endswith("}"))
             address = json.loads(file.read_text())["address"]
+            with Client(address, set_as_default=False) as client:
+                client.wait_for_workers(workers)
             yield SimpleNamespace(process=scheduler, file=file, address=address)
 
 
@@ -148,6 +151,18 @@ def test_a_stack_in_a_file_is_read_by_the_workers(
     file.rename(tmp_path / "elsewhere.tif")
     with pytest.raises(fp.ParameterError, match=r"`image` must be a file that every worker can"):
         fp.segment(stack, **given)
+
+
+def test_slices_far_apart_are_sent_without_what_lies_between(
+    monkeypatch, small, forest, expected, two_workers
+):
+    sent = []
+    packed = cluster.pack
+    monkeypatch.setattr(cluster, "pack", lambda part: sent.append(packed(part)) or sent[-1])
+    given = {"indices": (0, 1, 2, 38, 39), "nodata": 0, "scheduler": two_workers.address}
+    made = fp.segment(small[0], model=forest, **given)
+    assert made.segmentation[38:].equals(expected[0].segmentation[38:])
+    assert max(map(len, sent)) < small[0].nbytes / 2
 
 
 def test_scores_are_the_same(small, expected, two_workers):

@@ -43,6 +43,7 @@ def spread(
     *,
     pixels: int,
     description: str,
+    near: int | None = None,
 ) -> Generator[tuple[int, T], None, None]:
     """Do some work on slices in other processes, and yield (index, answer) as answers come.
 
@@ -66,6 +67,8 @@ def spread(
         Pixels of a slice: of large ones, fewer go together.
     description
         For who listens to the progress.
+    near
+        How far apart two slices may lie to go together; any two by default.
 
     Yields
     ------
@@ -84,7 +87,9 @@ def spread(
         return
     with place.client() as client, _told_in_words(place):
         workers, threads = _first_workers(place, client, total)
-        runs = deque(_runs(indices, pixels, workers, threads))
+        # Large ones, but at least two for each worker.
+        most = max(threads, _PIXELS_AT_ONCE // pixels)
+        runs = deque(_runs(indices, max(1, min(most, -(-total // (2 * workers)))), near))
         shared = client.submit(unchanged, common, pure=False)
         pending: dict[Future[Any], Run] = {}
         while runs or pending:
@@ -117,12 +122,16 @@ def _first_workers(place: Place, client: Client, total: int) -> tuple[int, int]:
     return len(found), min(found.values())
 
 
-def _runs(indices: Sequence[int], pixels: int, workers: int, threads: int) -> Iterator[Run]:
-    """Cut slices into runs: large ones, but at least two for each worker."""
-    most = max(threads, _PIXELS_AT_ONCE // pixels)
-    size = max(1, min(most, -(-len(indices) // (2 * workers))))
-    for first in range(0, len(indices), size):
-        yield tuple(indices[first : first + size])
+def _runs(indices: Sequence[int], size: int, near: int | None) -> Iterator[Run]:
+    """Cut slices into runs of at most a size, whose neighbours in it are near."""
+    run: Run = ()
+    for index in indices:
+        far = bool(run) and near is not None and abs(index - run[-1]) > near
+        if far or len(run) == size:
+            yield run
+            run = ()
+        run += (index,)
+    yield run
 
 
 def _finished(client: Client, pending: Iterable[Future[Any]]) -> set[Future[Any]]:
