@@ -436,7 +436,7 @@ class Weights(model.Model):
     arrays: object
 
     # Only its file is looked at.
-    predict = predict_labels = None
+    predict = predict_labels = reach = check = None
 
     def contents(self):
         return model.Contents("forest", {}, self.arrays)
