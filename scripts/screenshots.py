@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from fiji_poreseg import bridge
 
 DOCS = Path(__file__).parent.parent / "docs" / "window"
 DIALOGS = ("PoreSeg Train Forest", "PoreSeg Train ResUNet", "PoreSeg Segment", "PoreSeg Evaluate")
-PAUSE_S = 1.0
+OK, CANCEL = 0, 1
+PAUSE_S, LONGEST_S = 1.0, 60.0
 # Keys that follow too soon on one that opens a menu are lost.
 KEY_DELAY_MS = 500
 
@@ -50,24 +52,91 @@ class Photographer:
         self._type(keys.VK_F10, *[keys.VK_LEFT] * 3)
         # Up to the last entry, which is ours.
         self._type(keys.VK_UP, keys.VK_RIGHT)
-        time.sleep(PAUSE_S)
-        self._write("menu", self._ij.java("java.awt.Toolkit").getDefaultToolkit().getScreenSize())
+        self._screen("menu")
         self._type(*[keys.VK_ESCAPE] * 3)
 
     def dialog(self, title: str) -> None:
         """Open a command's dialog, and cancel it."""
-        self._ij.java("ij.IJ").doCommand(title)
-        time.sleep(PAUSE_S)
-        (dialog,) = (
-            window
-            for window in self._ij.java("java.awt.Window").getWindows()
-            if window.isShowing() and isinstance(window, self._ij.java("ij.gui.GenericDialog"))
-        )
+        dialog = self._open(title)
         self._write(title.lower().replace(" ", "-"), dialog.getBounds())
-        cancel = dialog.getButtons()[1]
-        action = self._ij.java("java.awt.event.ActionEvent")
-        dialog.actionPerformed(action(cancel, action.ACTION_PERFORMED, cancel.getLabel()))
+        self._press(dialog, CANCEL)
+
+    def suggesting(self, stack: xr.DataArray) -> None:
+        """Ask what to look at next, and write the regions and the table."""
+        image = self._ij.to_imageplus(stack.rename("stack"))
+        image.show()
+        self._press(self._open("PoreSeg Suggest"), OK)
+        wait_for("regions", lambda: image.getOverlay() is not None)
+        self._arrange(image)
+        results = self._ij.java("ij.WindowManager").getFrame("Results")
+        below = image.getWindow().getBounds()
+        results.setBounds(below.x, below.y + below.height + 10, 520, 200)
+        image.setPosition(image.getOverlay().get(0).getPosition())
+        self._screen("suggest")
+        results.dispose()
+        self._close(image)
+
+    def correcting(self, stack: xr.DataArray) -> None:
+        """Paint over a segmentation, correct it, and write both."""
+        image = self._ij.to_imageplus(stack.rename("stack"))
+        image.show()
+        self._press(self._open("PoreSeg Segment"), OK)
+        segmentation = self._wait_for_image("stack-segmentation")
+        roi = self._ij.java("ij.gui.OvalRoi")(150, 60, 70, 50)
+        roi.setPosition(1)
+        roi.setGroup(1)
+        overlay = self._ij.java("ij.gui.Overlay")(roi)
+        segmentation.setOverlay(overlay)
+        self._press(self._open("PoreSeg Correct"), OK)
+        corrected = self._wait_for_image("stack-corrected")
+        probability = self._ij.java("ij.WindowManager").getImage("stack-probability")
+        self._close(*(one for one in (image, probability) if one is not None))
+        self._arrange(segmentation, corrected)
+        for one in (segmentation, corrected):
+            one.setSlice(1)
+        self._screen("correct")
+        self._ij.java("ij.WindowManager").getFrame("Results").dispose()
+        self._close(segmentation, corrected)
+
+    def _open(self, title: str) -> Any:
+        """Open a command's dialog."""
+        self._ij.java("ij.IJ").doCommand(title)
+        return wait_for(f"the dialog of {title}", self._dialog)
+
+    def _dialog(self) -> Any:
+        kind = self._ij.java("ij.gui.GenericDialog")
+        windows = self._ij.java("java.awt.Window").getWindows()
+        return next((one for one in windows if one.isShowing() and isinstance(one, kind)), None)
+
+    def _press(self, dialog: Any, number: int) -> None:
         time.sleep(PAUSE_S)
+        button = dialog.getButtons()[number]
+        action = self._ij.java("java.awt.event.ActionEvent")
+        dialog.actionPerformed(action(button, action.ACTION_PERFORMED, button.getLabel()))
+        time.sleep(PAUSE_S)
+
+    def _wait_for_image(self, title: str) -> Any:
+        return wait_for(title, lambda: self._ij.java("ij.WindowManager").getImage(title))
+
+    def _arrange(self, *images: Any) -> None:
+        """Put the windows of images side by side below ImageJ's own."""
+        place = self._ij.java("ij.IJ").getInstance().getBounds()
+        left = place.x
+        for image in images:
+            window = image.getWindow()
+            window.setLocation(left, place.y + place.height + 20)
+            window.toFront()
+            left += window.getWidth() + 10
+
+    def _screen(self, name: str) -> None:
+        time.sleep(PAUSE_S)
+        size = self._ij.java("java.awt.Toolkit").getDefaultToolkit().getScreenSize()
+        self._write(name, size)
+
+    def _close(self, *images: Any) -> None:
+        for image in images:
+            image.changes = False
+            image.close()
 
     def labelling(self, stack: xr.DataArray, truth: xr.DataArray) -> None:
         """Label a slice in pore and solid, and write what the forest answers."""
@@ -88,10 +157,8 @@ class Photographer:
                 time.sleep(PAUSE_S / 2)
                 self._type(key)
         time.sleep(4 * PAUSE_S)
-        size = self._ij.java("java.awt.Toolkit").getDefaultToolkit().getScreenSize()
-        self._write("label", size)
-        image.changes = False
-        image.close()
+        self._screen("label")
+        self._close(image)
 
     def _type(self, *keys: int) -> None:
         for key in keys:
@@ -131,11 +198,23 @@ def take_pictures(folder: Path) -> None:
             photographer.dialog(title)
         ij.close()
         photographer.labelling(made.stack, made.truth)
+        photographer.suggesting(made.stack)
+        photographer.correcting(made.stack)
         ij.close()
         ij.java("ij.IJ").getInstance().quit()
     except Exception:  # whatever it is, the window would stay open for ever
         traceback.print_exc()
         os._exit(1)
+
+
+def wait_for(what: str, found: Callable[[], Any]) -> Any:
+    """Answer with what is there at last; a TimeoutError if it does not come."""
+    deadline = time.monotonic() + LONGEST_S
+    while time.monotonic() < deadline:
+        if result := found():
+            return result
+        time.sleep(PAUSE_S / 10)
+    raise TimeoutError(what)
 
 
 def lines_in(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
