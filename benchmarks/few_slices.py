@@ -10,8 +10,8 @@
 neighbours (`context=slice`) and without pretraining, with the same 20 slices, loss and
 augmentation, for as long as ours took. `range`: `model=pretrained` beside the forest that was
 trained on 5 distributed slices. `curves`: a training for each point, so that each has its whole
-schedule. `long` and `curves` score every fourth slice. Scores are of slices that were not trained on; no weight
-was trained on a phantom of these seeds.
+schedule. `long` and `curves` score every fourth slice. Scores are of slices that were not trained
+on; no weight was trained on a phantom of these seeds.
 """
 
 from __future__ import annotations

@@ -58,6 +58,8 @@ class Photographer:
     def dialog(self, title: str) -> None:
         """Open a command's dialog, and cancel it."""
         dialog = self._open(title)
+        # Its fields are drawn one by one.
+        time.sleep(3 * PAUSE_S)
         self._write(title.lower().replace(" ", "-"), dialog.getBounds())
         self._press(dialog, CANCEL)
 
@@ -73,7 +75,7 @@ class Photographer:
         results.setBounds(below.x, below.y + below.height + 10, 520, 200)
         image.setPosition(image.getOverlay().get(0).getPosition())
         self._screen("suggest")
-        results.dispose()
+        self._close_tables()
         self._close(image)
 
     def correcting(self, stack: xr.DataArray) -> None:
@@ -87,15 +89,17 @@ class Photographer:
         roi.setGroup(1)
         overlay = self._ij.java("ij.gui.Overlay")(roi)
         segmentation.setOverlay(overlay)
+        self._ij.java("ij.IJ").selectWindow(segmentation.getID())
         self._press(self._open("PoreSeg Correct"), OK)
-        corrected = self._wait_for_image("stack-corrected")
+        corrected = self._wait_for_image("stack-segmentation-corrected")
         probability = self._ij.java("ij.WindowManager").getImage("stack-probability")
         self._close(*(one for one in (image, probability) if one is not None))
         self._arrange(segmentation, corrected)
         for one in (segmentation, corrected):
             one.setSlice(1)
+        self._ij.java("ij.WindowManager").getFrame("Log").close(False)
         self._screen("correct")
-        self._ij.java("ij.WindowManager").getFrame("Results").dispose()
+        self._close_tables()
         self._close(segmentation, corrected)
 
     def _open(self, title: str) -> Any:
@@ -133,6 +137,12 @@ class Photographer:
         size = self._ij.java("java.awt.Toolkit").getDefaultToolkit().getScreenSize()
         self._write(name, size)
 
+    def _close_tables(self) -> None:
+        for title in ("Results", "Log"):
+            frame = self._ij.java("ij.WindowManager").getFrame(title)
+            if frame is not None:
+                frame.close(False)
+
     def _close(self, *images: Any) -> None:
         for image in images:
             image.changes = False
@@ -142,8 +152,7 @@ class Photographer:
         """Label a slice in pore and solid, and write what the forest answers."""
         image = self._ij.to_imageplus(stack.rename("stack"))
         image.show()
-        for title in ("Results", "Log"):
-            self._ij.java("ij.WindowManager").getFrame(title).dispose()
+        self._close_tables()
         self._ij.java("ij.IJ").doCommand("PoreSeg Label")
         time.sleep(PAUSE_S)
         place = self._ij.java("ij.IJ").getInstance().getBounds()
@@ -193,7 +202,7 @@ def take_pictures(folder: Path) -> None:
         made = fp.phantom(slices=12, size=256)
         ij.to_imageplus(made.truth.rename("labels.tif")).show()
         ij.to_imageplus(made.stack.rename("stack.tif")).show()
-        ij.run_macro('run("PoreSeg Train Forest", "labels=labels.tif indices=0,6 trees=4");')
+        ij.run_macro('run("PoreSeg Train Forest", "labels=labels.tif indices=0,6,11 trees=30");')
         for title in DIALOGS:
             photographer.dialog(title)
         ij.close()
