@@ -250,7 +250,7 @@ def test_the_process_ends_at_once_although_tensorflow_and_filters_ran(tmp_path):
         check=True,
     )
     ended = time.time()
-    assert ended - float(run.stdout.split("LAST ")[1]) < 3
+    assert ended - float(run.stdout.split("LAST ")[1]) < 15
 
 
 def test_the_example_macro_leaves_models_segmentations_and_scores(ij, folder, phantom):
