@@ -235,16 +235,19 @@ def test_the_program_says_the_line_and_exits_with_one(folder, tmp_path):
     assert len(run.stderr.strip().splitlines()) == 1
 
 
-def test_the_process_ends_at_once_although_tensorflow_and_filters_ran(tmp_path):
+def test_paths_start_here_and_the_process_ends_at_once_although_tensorflow_ran(tmp_path):
     macro = tmp_path / "m.ijm"
+    fp.write(tmp_path / "here.tif", fp.make_stack(np.zeros((1, 4, 4), np.uint8)))
     macro.write_text(
-        """run("PoreSeg Phantom", "slices=12 size=64 feature_size_nm=150");
+        """open("here.tif");
+        run("PoreSeg Phantom", "slices=12 size=64 feature_size_nm=150");
         run("Gaussian Blur...", "sigma=2 stack");
         run("PoreSeg Train ResUNet", "labels=phantom-truth indices=0,5 steps=2 network=small");
         print("LAST " + d2s(getTime() / 1000, 3));"""
     )
     run = subprocess.run(
         [sys.executable, "-m", "fiji_poreseg.cli", "macro", str(macro)],
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+from pathlib import Path
 
 import jpype
 
@@ -58,6 +60,9 @@ def _fill_command_table() -> None:
         prepare = jvm.jclass("ij.IJ").class_.getDeclaredMethod("init")
         prepare.setAccessible(True)
         prepare.invoke(None)
+        # Relative paths of a macro start here, as those of the commands do, and not where
+        # somebody opened a file in a window the last time.
+        jvm.jclass("ij.io.OpenDialog").setDefaultDirectory(f"{Path.cwd()}{os.sep}")
 
 
 def _show_window() -> None:
