@@ -115,7 +115,8 @@ class TestOmeZarr:
         assert spacing_nm(stack) == (20, 20, 20)
         assert float(stack.y[0]) == 2000
         assert stack.chunks is not None
-        np.testing.assert_array_equal(stack, values[0])
+        for one in (stack, pickle.loads(cloudpickle.dumps(stack))):
+            np.testing.assert_array_equal(one, values[0])
 
     def test_an_old_one_is_replaced_only_whole(self, tmp_path):
         stack = grey()
@@ -318,6 +319,7 @@ class TestFolder:
         assert stack.name == "run 7"
         assert stack.slice_label.to_numpy().tolist() == ["slice 1", "slice 9", "slice 10"]
         assert spacing_nm(stack) == SPACING
+        stack = pickle.loads(cloudpickle.dumps(stack))
         np.testing.assert_array_equal(stack - stack[0], np.broadcast_to(
             np.uint8([0, 8, 9])[:, None, None], stack.shape))  # fmt: skip
 
