@@ -30,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -174,6 +175,7 @@ def main() -> int:
     )
     parser.add_argument("what", choices=("kills", "disk"))
     parser.add_argument("--only", help="one command, such as segment")
+    parser.add_argument("--count", type=int, default=DISKS, help=f"full disks; {DISKS}")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments; 0")
     given = parser.parse_args()
     # So that the small disk is unmounted then, too.
@@ -181,8 +183,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         inputs = Path(folder, "inputs")
         prepare(inputs)
-        disturb = kills if given.what == "kills" else disks
-        return disturb(inputs, Path(folder), random.Random(given.seed), given.only)
+        rng = random.Random(given.seed)
+        if given.what == "kills":
+            return kills(inputs, Path(folder), rng, given.only)
+        return disks(
+            inputs, Path(folder), rng, [given.only] if given.only else [*JOBS], given.count
+        )
 
 
 def prepare(folder: Path) -> None:
@@ -262,12 +268,21 @@ def contents(folder: Path, *, exact: bool = False) -> dict[str, str]:
     Unless `exact`, of what they hold but for times and for how they were called.
     """
     found = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in name.parts):
-            data = path.read_bytes()
-            found[str(name)] = hashlib.sha256(data if exact else told(path, data)).hexdigest()
+    for path in visible(folder):
+        data = path.read_bytes()
+        kept = data if exact else told(path, data)
+        found[str(path.relative_to(folder))] = hashlib.sha256(kept).hexdigest()
     return found
+
+
+def visible(folder: Path) -> list[Path]:
+    """The files of a folder that are not hidden."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
 
 
 def told(path: Path, data: bytes) -> bytes:
@@ -280,6 +295,9 @@ def told(path: Path, data: bytes) -> bytes:
         return json.dumps(bundle).encode()
     if path.name == "report.html":
         return re.sub(rb"<pre>.*?</pre>", b"", data, flags=re.DOTALL)
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            return repr([(name, archive.read(name)) for name in archive.namelist()]).encode()
     if path.name == "h.npz":
         with np.load(path) as arrays:
             held = {name: arrays[name].tobytes() for name in arrays}
@@ -424,9 +442,9 @@ def killed_once(
     return run(words(job, inputs, folder, resume=not is_over), folder, until)
 
 
-def disks(inputs: Path, work: Path, rng: random.Random, only: str | None) -> int:
-    """Let disks be full."""
-    names = [only] * DISKS if only else [*JOBS, *rng.sample(list(JOBS), DISKS - len(JOBS))]
+def disks(inputs: Path, work: Path, rng: random.Random, wanted: Sequence[str], count: int) -> int:
+    """Let disks be full: so many, of each command in turn."""
+    names = [wanted[number % len(wanted)] for number in range(count)]
     rows, faults, fine = [], [], 0
     with small_disk(work / "disk") as disk:
         for name in sorted(names, key=list(JOBS).index):
@@ -496,7 +514,10 @@ def needs(job: Job, inputs: Path, folder: Path, work: Path) -> tuple[Reference, 
         return False
 
     folder.mkdir(exist_ok=True)
-    return unbroken(job, inputs, folder, work, look), max(PAGE, free[0] - min(free))
+    reference = unbroken(job, inputs, folder, work, look)
+    # At most it is needed for too short a moment to be seen, perhaps; all new files are.
+    files = sum(-(-path.stat().st_size // PAGE) * PAGE for path in visible(folder))
+    return reference, max(files, free[0] - min(free))
 
 
 def free_bytes(folder: Path) -> int:

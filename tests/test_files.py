@@ -390,6 +390,14 @@ def test_a_full_disk_is_told_in_words(tmp_path):
         raise OSError(28, os.strerror(28))
 
 
+def test_the_reason_is_told_of_a_long_path_too(tmp_path):
+    with (
+        pytest.raises(ParameterError, match=r"has space \(No space left on device\), but is: .*s…"),
+        files.replacing(tmp_path / ("s" * 200), "json"),
+    ):
+        raise OSError(28, os.strerror(28))
+
+
 def test_of_files_that_belong_together_all_are_replaced_or_none(tmp_path, file_size_limit):
     stack = make_stack(values(shape=(5, 70, 200)), SPACING)
     for name in ("a.txt", "s.tif"):

@@ -250,7 +250,8 @@ def not_writable_in_words(path: PathLike, parameter: str) -> Iterator[None]:
             raise
         raise ParameterError(
             parameter,
-            "must lie in a folder that exists, can be written and has space",
-            f"{path} ({error.strerror})",
+            # Not beside the path: what is beyond a certain length is cut off there.
+            f"must lie in a folder that exists, can be written and has space ({error.strerror})",
+            str(path),
             "Create the folder, free some space or choose another folder.",
         ) from error
