@@ -407,7 +407,8 @@ def kills(inputs: Path, work: Path, rng: random.Random, only: str | None) -> int
             seen.update(over=is_over, left=bool(left), litter=len(hidden(folder)))
             seen.update(kills=1, equal=not bad)
             faults += [f"{name}, kill {number + 1} after {ended.seconds:.2f} s: {b}" for b in bad]
-            tell(f"{name} {number + 1}/{count}: {ended.seconds:.2f} s, {ended.changes} changes")
+            when = f"{ended.seconds:.2f} s, {ended.changes} changes"
+            tell(f"{name} {number + 1} of {count}, {when}: {'; '.join(bad) or 'equal'}")
         totals.update(seen)
         rows.append((name, f"{whole.ended.seconds:.1f}", *columns(seen)))
         shutil.rmtree(whole.older)
