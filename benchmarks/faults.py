@@ -393,6 +393,9 @@ def kills(inputs: Path, work: Path, rng: random.Random, only: str | None) -> int
                 ended = killed_once(job, inputs, folder, whole, is_over, (number, count), rng)
                 if ended.status == -signal.SIGKILL:
                     break
+                # It ended before that moment: the machine has less to do than it had.
+                assert_done(ended)
+                whole = whole._replace(ended=ended)
             found = contents(folder)
             bad = wrong(job, found, older if is_over else {}, whole.whole)
             left = len(hidden(folder))
