@@ -26,7 +26,7 @@ from fiji_poreseg import labelings
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.files import (
     DAMAGE_ERRORS,
-    TIFF_SUFFIXES,
+    IMAGE_SUFFIXES,
     PathLike,
     check_output,
     existing_file,
@@ -42,7 +42,7 @@ Points = npt.NDArray[np.float64]
 LOOK = "look at "
 """How the names of regions begin that `suggest` gives: they are no labels."""
 ROI_SUFFIXES = (".roi", ".zip")
-LABEL_SUFFIXES = (*TIFF_SUFFIXES, ".zip", labelings.SUFFIX)
+LABEL_SUFFIXES = (*IMAGE_SUFFIXES, ".zip", labelings.SUFFIX)
 _MOST_ENTRIES = 100_000
 _MOST_BYTES = 64 * 2**20
 _FARTHEST = 1e6
@@ -114,8 +114,8 @@ def write_labels(path: PathLike, labels: xr.DataArray, *, parameter: str = "outp
     Parameters
     ----------
     path
-        ``.tif``: a label image; ``.zip``: ROIs for ImageJ's ROI Manager (`labels_to_rois`);
-        ``.labeling``: for Labkit. `labels_from` takes each of them.
+        ``.tif``, ``.zarr``: a label image; ``.zip``: ROIs for ImageJ's ROI Manager
+        (`labels_to_rois`); ``.labeling``: for Labkit. `labels_from` takes each of them.
     labels
         uint8, dims ``("z", "y", "x")``, 0 unlabelled, ``attrs["classes"]`` set.
     parameter

@@ -332,6 +332,7 @@ def test_a_large_file_that_is_cut_off_while_it_is_read(tmp_path, monkeypatch):
         lazy[4].compute()
 
 
+# A broken disk cannot be made; this file of Linux fails in the same way wherever it is read.
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that fails")
 def test_a_block_that_cannot_be_read_is_said_to_be_of_its_file():
     # Nothing lies at the beginning of a process's memory.

@@ -1,10 +1,9 @@
 """OME-Zarr, OME-TIFF, BigTIFF, folders of slices, and what microscopes write into their TIFFs."""
 
+import errno
 import json
 import pickle
 import shutil
-import subprocess
-import sys
 import warnings
 
 import cloudpickle
@@ -15,8 +14,9 @@ import zarr
 from yaozarrs import validate_zarr_store
 
 import fiji_poreseg as fp
+from fiji_poreseg.cli import main
 from fiji_poreseg.errors import ParameterError, PoreSegWarning
-from fiji_poreseg.files import folders, tiff_reading, zarr_reading
+from fiji_poreseg.files import folders, tiff_reading, zarr_reading, zarr_writing
 from fiji_poreseg.lazy import lazy_planes
 from fiji_poreseg.stack import as_stack, make_labels, make_stack, spacing_nm
 
@@ -288,9 +288,15 @@ def test_any_large_tiff_is_read_slice_by_slice(tmp_path, monkeypatch, compressio
     monkeypatch.setattr(tiff_reading, "LARGE_BYTES", 100)
     values = grey((7, 60, 70), "uint16").to_numpy()
     tifffile.imwrite(
-        tmp_path / "s.tif", values, bigtiff=bigtiff, compression=compression, tile=tile,
-        photometric="minisblack", metadata={"axes": "ZYX"}, byteorder=">",
-    )  # fmt: skip
+        tmp_path / "s.tif",
+        values,
+        bigtiff=bigtiff,
+        compression=compression,
+        tile=tile,
+        photometric="minisblack",
+        metadata={"axes": "ZYX"},
+        byteorder=">",
+    )
     stack = fp.read(tmp_path / "s.tif")
     assert stack.chunks is not None
     sent = pickle.loads(cloudpickle.dumps(stack))
@@ -320,8 +326,8 @@ class TestFolder:
         assert stack.slice_label.to_numpy().tolist() == ["slice 1", "slice 9", "slice 10"]
         assert spacing_nm(stack) == SPACING
         stack = pickle.loads(cloudpickle.dumps(stack))
-        np.testing.assert_array_equal(stack - stack[0], np.broadcast_to(
-            np.uint8([0, 8, 9])[:, None, None], stack.shape))  # fmt: skip
+        for plane, brighter in zip(stack, (0, 8, 9), strict=True):
+            np.testing.assert_array_equal(plane, stack[0] + np.uint8(brighter))
 
     def test_others_are_refused(self, folder):
         fp.write(folder / "slice 2.tif", grey((1, 20, 31)))
@@ -367,14 +373,29 @@ def test_the_pixel_size_of_a_microscope(tmp_path, tag, kind, content, spacing):
         assert spacing_nm(as_stack(tmp_path, voxel_size_nm=(20, 5, 4))) == (20, 5, 4)
 
 
-def test_a_stack_is_converted_there_and_back(tmp_path):
+def test_a_stack_is_converted_there_and_back(tmp_path, capsys):
     fp.write(tmp_path / "a.tif", grey(slice_labels=list("abcde")))
     for before, after in (("a.tif", "b.zarr"), ("b.zarr", "c.ome.tif"), ("b.zarr", "d.tif")):
-        line = ["convert", tmp_path / before, "--output", tmp_path / after]
-        done = subprocess.run(
-            [sys.executable, "-m", "fiji_poreseg.cli", *map(str, line)],
-            check=True, capture_output=True, text=True,
-        )  # fmt: skip
-        assert "5 x 60 x 70 voxels of 20 x 10 x 8 nm, uint8" in done.stdout
+        assert main(["convert", str(tmp_path / before), "--output", str(tmp_path / after)]) == 0
+        assert "5 x 60 x 70 voxels of 20 x 10 x 8 nm, uint8" in capsys.readouterr().out
         np.testing.assert_array_equal(fp.read(tmp_path / after), grey())
     assert (tmp_path / "d.tif").read_bytes() == (tmp_path / "a.tif").read_bytes()
+
+
+def test_labels_are_saved_beside_their_stack(tmp_path):
+    fp.write(tmp_path / "s.zarr", grey())
+    labels = make_labels(grey().to_numpy() % 3, grey())
+    fp.save_labels(tmp_path / "s.zarr", labels, output=tmp_path / "s.zarr" / "labels" / "mine")
+    np.testing.assert_array_equal(fp.read(tmp_path / "s.zarr" / "labels" / "mine"), labels)
+
+
+def test_labels_do_not_come_where_they_cannot_be_listed(tmp_path, monkeypatch):
+    def refuse(path, *_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    fp.write(tmp_path / "s.zarr", grey())
+    labels = make_labels(grey().to_numpy() % 3, grey())
+    monkeypatch.setattr(zarr_writing, "write_text", refuse)
+    with pytest.raises(ParameterError, match="has space"):
+        fp.write(tmp_path / "s.zarr" / "labels" / "pores", labels)
+    assert list((tmp_path / "s.zarr" / "labels").iterdir()) == []

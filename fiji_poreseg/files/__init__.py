@@ -24,7 +24,6 @@ from fiji_poreseg.files.inputs import (
 )
 from fiji_poreseg.files.outputs import (
     IMAGE_SUFFIXES,
-    TIFF_SUFFIXES,
     ZARR_SUFFIX,
     begun,
     check_output,
@@ -43,7 +42,6 @@ from fiji_poreseg.stack import register_converter
 __all__ = [
     "DAMAGE_ERRORS",
     "IMAGE_SUFFIXES",
-    "TIFF_SUFFIXES",
     "PathLike",
     "SliceWriter",
     "begun",

@@ -67,6 +67,7 @@ def _codecs(metadata: Mapping[str, Any]) -> Iterator[str]:
             yield from _codecs({"codecs": inner.get(key, ())})
 
 
+# numcodecs has no types, so that mypy knows nothing of the class.
 class _CheckedBlosc(numcodecs.Blosc):  # type: ignore[misc]
     """Blosc, which itself trusts what a chunk says of its size, and reads beyond its end."""
 

@@ -85,7 +85,8 @@ def writing_zarr(
     dtype = grey_type(image, parameter)
     target, part = Path(path), begun(path)
     levels = levels_of(image)
-    metadata, ours = describe(image, levels, dtype, inside=host_of_labels(target) is not None)
+    inside = host_of_labels(target) is not None
+    metadata, ours = describe(image, levels, dtype, inside=inside)
     is_labels = "image-label" in metadata
     described = (v05.LabelImage if is_labels else v05.Image).model_validate(metadata)
     with replacing(path, parameter, part, keep=keep):
@@ -105,8 +106,9 @@ def writing_zarr(
         for finer, coarser in pairwise(arrays):
             with not_writable_in_words(path, parameter):
                 _shrink(finer, coarser, is_labels)
-    if host_of_labels(target) is not None:
-        _enter(target, parameter)
+        if inside:
+            # While the labels are not in their place yet: on a full disk they do not come there.
+            _enter(target, parameter)
 
 
 def _begun_alike(part: Path, described: v05.Image, ours: dict[str, Any], parameter: str) -> bool:

@@ -54,7 +54,7 @@ def save_labels(
         Labels of its shape, or ROIs; in a macro, those of the image's overlay if left out.
     output
         ``.zip``: a selection for each slice and class, for ImageJ's ROI Manager; ``.labeling``: for
-        Labkit; ``.tif``: an image, 0 unlabelled. Pixel for pixel the same in each.
+        Labkit; ``.tif``, ``.zarr``: an image, 0 unlabelled. Pixel for pixel the same in each.
     classes
         Names of the classes 1, 2, and so on.
     mask_foreground
