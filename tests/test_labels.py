@@ -166,5 +166,7 @@ def test_a_selection_for_each_slice_and_class():
 
 
 def test_only_files_that_can_be_taken_again_are_written(phantom, tmp_path):
-    with pytest.raises(ParameterError, match=r"must end in .tif or .tiff or .zarr or .zip or .labeling"):
+    with pytest.raises(
+        ParameterError, match=r"must end in .tif or .tiff or .zarr or .zip or .labeling"
+    ):
         fp.save_labels(phantom.stack, phantom.truth, output=tmp_path / "labels.png")

@@ -186,7 +186,7 @@ def test_the_papers_numbers_stand_beside(papers):
         ["0.442", "0.425", "1.18"], ["0.649", "0.3", "1.038"], ["0.764", "0.613", "1.246"],
     ]  # fmt: skip
     text = (papers / "table1.md").read_text()
-    assert "| as in the paper | 0.912 | 0.914 |  | 0.832 | 0.738 |" in text
+    assert "| the paper's ResUNet | 0.912 | 0.914 |  | 0.832 | 0.738 |" in text
     assert "| Predicted image | 20 Initial | 20 Distributed | 20 Diverse | 5 Initial |" in text
     tex = (papers / "table1.tex").read_text()
     assert tex.count(r"\begin{tabular}") == tex.count(r"\end{tabular}") == 1

@@ -263,13 +263,14 @@ def _write(
 
 def _predicted(
     folder: Path, stack: xr.DataArray, results: Sequence[Result], index: int
-) -> dict[str, np.ndarray[Any, np.dtype[np.uint8]]]:
-    """What each trial of the first repeat makes of a slice that it was not trained on."""
-    found = {}
+) -> dict[str, dict[str, np.ndarray[Any, np.dtype[np.uint8]]]]:
+    """By model and trial: what the first repeat makes of a slice that it was not trained on."""
+    found: dict[str, dict[str, np.ndarray[Any, np.dtype[np.uint8]]]] = {}
     for result in results:
         trial = result.trial
         if trial.repeat == 1 and index in trial.scored:
             with warning_once(results):
                 ((_, probabilities),) = trained(trial, folder).predict(stack, [index])
-            found[f"{trial.arm.title}, {MODELS[trial.model]}"] = likeliest(probabilities)
+            of_model = found.setdefault(MODELS[trial.model], {})
+            of_model[trial.arm.title] = likeliest(probabilities)
     return found

@@ -42,6 +42,7 @@ _RIGHT_PORE, _RIGHT_SOLID = "#333333", "#D9D9D9"
 _WIDTH = 7.2
 _RING: Any = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "linestyle": "none"}
 _STAR: Any = {"marker": "*", "markersize": 10, "color": "black", "linestyle": "none", "zorder": 5}
+_MAJORITY: Any = {"color": "#777777", "linewidth": 0.8, "zorder": 1}
 _STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -57,7 +58,8 @@ def scores_by_index(
     """Figure 1: loss and accuracy against the index.
 
     Every slice as a curve (over the repeats: mean, and a band from the lowest to the highest),
-    the slices of the table as points, those trained on as ticks below.
+    the slices of the table as points, those trained on as ticks below. The majority is a curve,
+    too, where it is near, else a number: the models' curves would lie on one another.
 
     Parameters
     ----------
@@ -69,6 +71,8 @@ def scores_by_index(
         Scores of slices that were labelled twice: stars.
     """
     models = list(dict.fromkeys(result.trial.model for result in results))
+    majority = summary.majority(results)
+    shown = False
     with matplotlib.rc_context(_STYLE):
         figure = _figure(2.9 * 2 * len(models))
         axes = figure.subplots(2 * len(models), 1, sharex=True)
@@ -90,27 +94,28 @@ def scores_by_index(
                     markersize=6,
                     zorder=4,
                 )
+            title = f"{MODELS[model]}: {score}"
             if score == "accuracy":
-                majority = summary.majority(results)
-                axis.plot(
-                    list(majority),
-                    list(majority.values()),
-                    color="#777777",
-                    linewidth=0.8,
-                    zorder=1,
-                )
                 axis.plot([one.index for one in human], [one.accuracy for one in human], **_STAR)
+                low, high = axis.get_ylim()
+                mean = float(np.mean(list(majority.values())))
+                if mean > low - (high - low):
+                    axis.plot(list(majority), list(majority.values()), **_MAJORITY)
+                    shown = True
+                else:
+                    title += f" (majority: {mean:.3f}, far below)"
             _training_ticks(axis, results)
             axis.set_ylabel("Loss (nats)" if score == "loss" else "Accuracy")
-            axis.set_title(f"{MODELS[model]}: {score}", fontsize=11, loc="left")
+            axis.set_title(title, fontsize=11, loc="left")
             axis.grid(alpha=0.3)
         axes[-1].set_xlabel("Index of the slice")
-        axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         handles = [
             Line2D([], [], label=arm.title, marker=_marker(plan, arm), **_line(plan, arm))
             for arm in plan.arms
         ]
-        handles.append(Line2D([], [], color="#777777", linewidth=0.8, label="Majority"))
+        if shown:
+            handles.append(Line2D([], [], label="Majority", **_MAJORITY))
         if human:
             handles.append(Line2D([], [], label="Human, labelled twice", **_STAR))
         figure.legend(
@@ -127,12 +132,12 @@ def predictions(
     path: Path,
     raw: Plane,
     truth: Plane,
-    found: Mapping[str, Plane],
+    found: Mapping[str, Mapping[str, Plane]],
     *,
     pixel_nm: float,
     title: str,
 ) -> None:
-    """Figure 2: a slice raw, its truth, and each prediction, its errors coloured.
+    """Figure 2: a slice raw, its truth, and each prediction, its errors coloured; a row per model.
 
     Parameters
     ----------
@@ -143,30 +148,33 @@ def predictions(
     truth
         uint8, shape (y, x); 0 where nothing is known.
     found
-        By a title: a segmentation, uint8, shape (y, x).
+        By the model's title and the trial's: a segmentation, uint8, shape (y, x).
     pixel_nm
         Size of a pixel in nm.
     title
         What stands above.
     """
-    columns = 3
-    rows = -(-(2 + len(found)) // columns)
+    most = max([2, *(len(of_model) for of_model in found.values())])
+    columns = min(4, most)
+    rows = 1 + sum(-(-len(of_model) // columns) for of_model in found.values())
     height, width = raw.shape
     with matplotlib.rc_context(_STYLE):
-        figure = _figure(_WIDTH / columns * min(2.0, height / width) * rows + 0.3 * rows + 0.8)
-        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-        show_raw(axes[0], raw, pixel_nm)
-        _classes(axes[1], truth, truth)
-        for axis, segmentation in zip(axes[2:], found.values(), strict=False):
-            _classes(axis, segmentation, truth)
-        for axis, letter, name in zip(
-            axes, string.ascii_letters, ("Raw", "Truth", *found), strict=False
-        ):
-            axis.set_title(f"({letter}) {name}", fontsize=9, loc="left")
-        for axis in axes:
-            axis.set_xticks([])
-            axis.set_yticks([])
-            axis.spines[:].set_visible(False)
+        figure = _figure((_WIDTH / columns * min(2.0, height / width) + 0.3) * rows + 0.8)
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for axis in axes.flat:
+            axis.set_axis_off()
+        show_raw(axes[0, 0], raw, pixel_nm)
+        _classes(axes[0, 1], truth, truth)
+        titles = {axes[0, 0]: "Raw", axes[0, 1]: "Truth"}
+        row = 1
+        for model, of_model in found.items():
+            places = axes[row:].flat
+            for axis, (trial, segmentation) in zip(places, of_model.items(), strict=False):
+                _classes(axis, segmentation, truth)
+                titles[axis] = f"{trial}\n{model}"
+            row += -(-len(of_model) // columns)
+        for letter, (axis, text) in zip(string.ascii_letters, titles.items(), strict=False):
+            axis.set_title(f"({letter}) {text}", fontsize=9, loc="left")
         figure.suptitle(title, fontsize=11)
         figure.legend(
             handles=[
@@ -257,7 +265,7 @@ def porosity_by_index(path: Path, plan: Plan, results: Sequence[Result]) -> None
             axis.set_ylabel("Porosity, found - true")
             axis.grid(alpha=0.3)
         axes[-1].set_xlabel("Index of the slice")
-        axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         figure.legend(
             handles=[Line2D([], [], label=arm.title, **_line(plan, arm)) for arm in plan.arms],
             loc="outside lower center",

@@ -14,7 +14,7 @@ _DIGITS = 6
 _CORNER = "Predicted image"
 _BASELINES = ("Majority", "Best threshold")
 _HUMAN = "Human, labelled twice"
-_PAPER = "as in the paper"
+_PAPER = "the paper's ResUNet"
 ABOUT_HUMAN = (
     "Human: the same slices labelled a second time, scored like a prediction; its mean is over "
     "those slices. No model can be shown to be better than that."
