@@ -124,7 +124,8 @@ class Predictor:
             return self._run(inputs, precision)
         total, weight = np.zeros(self._made(inputs), np.float32), np.zeros(shape, np.float32)
         # All tiles are of one size. Memory that is new for each would take a tenth of the time.
-        tile = np.empty_like(inputs[(..., *places[0])], order="C")
+        rows, columns = places[0]
+        tile = np.empty_like(inputs[..., rows, columns], order="C")
         counts = blend_weights(tile.shape[2:], overlap)
         for place in places:
             of_all: Any = (..., *place)
