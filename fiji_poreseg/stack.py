@@ -309,6 +309,14 @@ def as_stack(
             PoreSegWarning,
             stacklevel=3,
         )
+    height, bar = stack.attrs.get("data_bar", (0, 0))
+    if height == stack.sizes["y"]:
+        warnings.warn(
+            f"{stack.name}: the last {bar} of {height} rows are the microscope's data bar, as the "
+            "file says. Cut them off all slices alike, with Image > Crop in ImageJ.",
+            PoreSegWarning,
+            stacklevel=3,
+        )
     if nodata is not None:
         stack = stack.assign_attrs(nodata=nodata)
     spacing_nm(stack)

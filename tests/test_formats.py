@@ -373,6 +373,29 @@ def test_the_pixel_size_of_a_microscope(tmp_path, tag, kind, content, spacing):
         assert spacing_nm(as_stack(tmp_path, voxel_size_nm=(20, 5, 4))) == (20, 5, 4)
 
 
+@pytest.mark.parametrize(
+    ("tag", "kind", "content"),
+    [
+        (34682, "s", THERMO_FISHER + "[Image]\r\nResolutionX=30\r\nResolutionY=17\r\n"),
+        (34682, "s", THERMO_FISHER + "[PrivateFei]\r\nDatabarHeight=3\r\n"),
+        (50431, "B", TESCAN + b"ImageStripSize=3\r\n"),
+    ],
+)
+def test_the_data_bar_of_a_microscope_is_told_of_until_it_is_cut_off(tmp_path, tag, kind, content):
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        np.zeros((20, 30), "uint8"),
+        extratags=[(tag, kind, len(content) if kind == "B" else 0, content, True)],
+        metadata=None,
+    )
+    stack = fp.read(tmp_path / "a.tif")
+    with pytest.warns(PoreSegWarning, match=r"the last 3 of 20 rows .* data bar"):
+        as_stack(stack)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        as_stack(stack[:, :17])
+
+
 def test_a_stack_is_converted_there_and_back(tmp_path, capsys):
     fp.write(tmp_path / "a.tif", grey(slice_labels=list("abcde")))
     for before, after in (("a.tif", "b.zarr"), ("b.zarr", "c.ome.tif"), ("b.zarr", "d.tif")):

@@ -81,8 +81,9 @@ def read(path: PathLike, *, parameter: str = "image") -> xr.DataArray:
         in the file), ``display_range`` (lowest and highest grey value shown),
         ``inverting_lut``, ``imagej_info``, ``classes`` (of labels in an OME-Zarr) and
         ``thickness``, which is ``"assumed"`` where only the size of a pixel is known, as from
-        the tags of Thermo Fisher (FEI), Zeiss and Tescan. Beyond 256 MB nothing is loaded: dask
-        reads it slice by slice.
+        the tags of Thermo Fisher (FEI), Zeiss and Tescan, and ``data_bar``, the height of a slice
+        and how many rows at its bottom are the microscope's data bar. Beyond 256 MB nothing is
+        loaded: dask reads it slice by slice.
 
     Raises
     ------

@@ -19,7 +19,7 @@ import xarray as xr
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.files.axes import arrange, axis_order
 from fiji_poreseg.files.inputs import DAMAGE_ERRORS, PathLike, existing_file, log_records
-from fiji_poreseg.files.microscopes import pixel_size_nm
+from fiji_poreseg.files.microscopes import data_bar_rows, pixel_size_nm
 from fiji_poreseg.files.planes import PlaneReader
 from fiji_poreseg.lazy import LARGE_BYTES, lazy_planes
 from fiji_poreseg.stack import ASSUMED, Spacing, make_stack, nm_per, tidy
@@ -200,6 +200,9 @@ def _metadata(tiff: Any) -> _Metadata:
     if pixel is not None:
         spacing = (pixel[1], *pixel)
         attrs["thickness"] = ASSUMED
+    bar = data_bar_rows(tiff)
+    if bar:
+        attrs["data_bar"] = (int(tiff.pages.first.imagelength), bar)
     return _Metadata(spacing, (labels,) if isinstance(labels, str) else tuple(labels), attrs)
 
 
