@@ -14,6 +14,7 @@ from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
 from fiji_poreseg import files, rois
 from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.rois import roi_files
 from fiji_poreseg.stack import make_stack
 
 SPACING = (20.0, 10.0, 10.0)
@@ -334,11 +335,11 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path):
 def test_limits_of_entries_and_size(tmp_path, monkeypatch):
     for _ in range(3):
         rectangle(name="solid").tofile(tmp_path / "RoiSet.zip", name=f"{_}.roi")
-    monkeypatch.setattr(rois, "_MOST_ENTRIES", 2)
+    monkeypatch.setattr(roi_files, "_MOST_ENTRIES", 2)
     with pytest.raises(ParameterError, match="3 entries"):
         rois.read_rois(tmp_path / "RoiSet.zip")
     rectangle().tofile(tmp_path / "one.roi")
-    monkeypatch.setattr(rois, "_MOST_BYTES", 20)
+    monkeypatch.setattr(roi_files, "_MOST_BYTES", 20)
     with pytest.raises(ParameterError, match="a larger file"):
         rois.read_rois(tmp_path / "one.roi")
 

@@ -1,0 +1,228 @@
+"""Which pixels a ROI covers, by ImageJ's own rules.
+
+For areas, pixel (0, 0) reaches from the point (0, 0) to (1, 1). They cover the pixels whose
+centres lie inside; a centre on the left or upper edge is outside, on the right or lower edge
+inside. For lines and points, whole numbers are the middle of a pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from roifile import ROI_SUBTYPE, ROI_TYPE
+from skimage.draw import line
+
+from fiji_poreseg.rois.places import Place
+
+Points = npt.NDArray[np.float64]
+"""Corners or points in pixels, shape (n, 2), x before y."""
+
+_FARTHEST = 1e6
+_LINES = (ROI_TYPE.LINE, ROI_TYPE.POLYLINE, ROI_TYPE.FREELINE, ROI_TYPE.ANGLE)
+_AREAS = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
+# Numbers that follow each operation of a path: move, line, quadratic and cubic curve, close.
+_PATH_NUMBERS = (2, 2, 4, 6, 0)
+# A curve is cut into so many straight pieces.
+_CURVE_STEPS = np.linspace(0, 1, 33)[1:, np.newaxis]
+
+
+class Patch(NamedTuple):
+    """Part of a slice and which of its pixels are covered, bool, shape (rows, columns)."""
+
+    rows: slice
+    columns: slice
+    covered: npt.NDArray[np.bool_]
+
+
+def covered(where: Place, shape: tuple[int, int]) -> Patch:
+    """The pixels of a slice of a shape, (y, x), that a ROI covers; its own position aside.
+
+    Raises
+    ------
+    ParameterError
+        If it is a text, an image, damaged, or of no known kind.
+    """
+    roi = where.roi
+    if roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE):
+        raise where.error(
+            "must hold selections", "that is a text or an image", "Delete it from the ROIs."
+        )
+    if roi.roitype == ROI_TYPE.POINT:
+        return points_patch(coordinates(where), shape)
+    if roi.roitype in _LINES:
+        return _line_patch(coordinates(where), _stroke_width(where), shape)
+    if roi.roitype in _AREAS:
+        return _area_patch([coordinates(where)], shape)
+    if roi.roitype == ROI_TYPE.OVAL:
+        return _oval_patch(_bounds(where), shape)
+    if roi.roitype == ROI_TYPE.RECT and roi.multi_coordinates is not None:
+        return _area_patch(_paths(where), shape)
+    if roi.roitype == ROI_TYPE.RECT:
+        (left, top), (right, bottom) = _bounds(where)
+        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        return _area_patch([np.array(corners)], shape)
+    raise where.error(
+        "must hold selections", f"of the unknown kind {int(roi.roitype)}", "Draw it again."
+    )
+
+
+def _bounds(where: Place) -> Points:
+    """Upper left and lower right corner."""
+    roi = where.roi
+    if roi.subpixelrect and roi.widthd > 0 and roi.heightd > 0:
+        corners = [(roi.xd, roi.yd), (roi.xd + roi.widthd, roi.yd + roi.heightd)]
+    else:
+        corners = [(roi.left, roi.top), (roi.right, roi.bottom)]
+    return _checked(where, np.array(corners, float))
+
+
+def coordinates(where: Place) -> Points:
+    """The corners or points of a ROI; a `ParameterError` where they are no numbers of an image."""
+    return _checked(where, np.asarray(where.roi.coordinates(), float))
+
+
+def _stroke_width(where: Place) -> float:
+    width = float(where.roi.float_stroke_width or where.roi.stroke_width)
+    return max(1.0, float(_checked(where, np.array([width]))[0]))
+
+
+def _checked(where: Place, numbers: Points) -> Points:
+    # Also false for NaN.
+    if not numbers.size or not (np.abs(numbers) < _FARTHEST).all():
+        raise where.error(
+            "must have ROIs with coordinates in the image", "without such", "Draw it again."
+        )
+    return numbers
+
+
+def _paths(where: Place) -> list[Points]:
+    """Take the closed paths of a composite selection apart, areas and holes alike."""
+    numbers = _checked(where, np.asarray(where.roi.multi_coordinates, float))
+    paths: list[list[Points]] = []
+    position = 0
+    while position < len(numbers):
+        operation = int(numbers[position])
+        end = position + 1 + (_PATH_NUMBERS[operation] if 0 <= operation <= 4 else len(numbers))
+        if end > len(numbers) or (operation != 0 and not paths):
+            raise where.error("must have complete ROIs", "which is damaged", "Draw it again.")
+        points = numbers[position + 1 : end].reshape(-1, 2)
+        if operation == 0:
+            paths.append([points])
+        elif operation in (2, 3):
+            paths[-1].append(_curve(np.concatenate([paths[-1][-1][-1:], points])))
+        else:
+            paths[-1].append(points)
+        position = end
+    return [np.concatenate(path) for path in paths]
+
+
+def _curve(controls: Points) -> Points:
+    """Points on a Bézier curve, without its start, by de Casteljau's algorithm."""
+    levels = [np.broadcast_to(point, (len(_CURVE_STEPS), 2)) for point in controls]
+    while len(levels) > 1:
+        levels = [
+            (1 - _CURVE_STEPS) * one + _CURVE_STEPS * other for one, other in pairwise(levels)
+        ]
+    return levels[0]
+
+
+def _blank(points: Points, margin: float, shape: tuple[int, int]) -> tuple[Patch, Points]:
+    """Smallest part of a slice around the points, nothing covered, and its corner (x, y)."""
+    limits = np.array(shape[::-1])
+    start = np.clip(np.floor(points.min(axis=0) - margin), 0, limits).astype(int)
+    stop = np.clip(np.ceil(points.max(axis=0) + margin) + 1, start, limits).astype(int)
+    rows, columns = slice(start[1], stop[1]), slice(start[0], stop[0])
+    return Patch(rows, columns, np.zeros((stop - start)[::-1], bool)), start.astype(float)
+
+
+def _area_patch(paths: Sequence[Points], shape: tuple[int, int]) -> Patch:
+    patch, corner = _blank(np.concatenate(paths), 0, shape)
+    patch.covered[:] = _inside([path - corner for path in paths], patch.covered.shape)
+    return patch
+
+
+def _inside(paths: Iterable[Points], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Pixels inside an odd number of paths.
+
+    Every edge turns over, in each row whose centre line it crosses, the pixels to the right of
+    the crossing; rounding is that of ImageJ's ``PolygonFiller``.
+    """
+    height, width = shape
+    crossings = np.zeros((height, width + 1), bool)
+    for path in paths:
+        for one, other in zip(path, np.roll(path, -1, axis=0), strict=True):
+            (x1, y1), (x2, y2) = (one, other) if one[1] < other[1] else (other, one)
+            first, last = np.clip(np.floor(np.array([y1, y2]) + 0.5), 0, height).astype(int)
+            if first == last:
+                continue
+            rows = np.arange(first, last)
+            x = x1 + (rows + 0.5 - y1) * (x2 - x1) / (y2 - y1) + 1e-8
+            crossings[rows, np.clip(np.floor(x + 0.5), 0, width).astype(int)] ^= True
+    return np.logical_xor.accumulate(crossings, axis=1)[:, :width]
+
+
+def _oval_patch(bounds: Points, shape: tuple[int, int]) -> Patch:
+    patch, corner = _blank(bounds, 0, shape)
+    patch.covered[:] = _inside_oval(bounds - corner, patch.covered.shape)
+    return patch
+
+
+def _inside_oval(bounds: Points, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    middle_x, middle_y = bounds.mean(axis=0)
+    # An oval without extent, which ImageJ does not make, covers nothing.
+    radius_x, radius_y = np.maximum((bounds[1] - bounds[0]) / 2, 1e-9)
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    distance = ((x + 0.5 - middle_x) / radius_x) ** 2 + ((y + 0.5 - middle_y) / radius_y) ** 2
+    inside: npt.NDArray[np.bool_] = distance <= 1
+    return inside
+
+
+def points_patch(points: Points, shape: tuple[int, int]) -> Patch:
+    """The pixels of a slice of a shape, (y, x), in which points lie."""
+    patch, corner = _blank(points, 0, shape)
+    _mark(patch.covered, _pixels(points - corner))
+    return patch
+
+
+def _pixels(points: Points) -> npt.NDArray[np.int_]:
+    # In points and lines, unlike areas, whole numbers are the middle of a pixel in ImageJ.
+    return np.floor(points + 0.5).astype(int)
+
+
+def _mark(covered: npt.NDArray[np.bool_], pixels: npt.NDArray[np.int_]) -> None:
+    """Cover those of the pixels (x, y) that lie in the patch."""
+    here = pixels[((pixels >= 0) & (pixels < covered.shape[::-1])).all(axis=1)]
+    covered[here[:, 1], here[:, 0]] = True
+
+
+def _line_patch(points: Points, width: float, shape: tuple[int, int]) -> Patch:
+    patch, corner = _blank(points, width, shape)
+    points = points - corner
+    pixels = _pixels(points)
+    for start, end in pairwise(pixels):
+        rows, columns = line(start[1], start[0], end[1], end[0])
+        _mark(patch.covered, np.column_stack([columns, rows]))
+    if width > 1:
+        _thicken(patch.covered, points + 0.5, width)
+    return patch
+
+
+def _thicken(covered: npt.NDArray[np.bool_], points: Points, width: float) -> None:
+    for start, end in pairwise(points):
+        covered |= _inside([_band(start, end, width)], covered.shape)
+    for joint in points[1:-1]:
+        bounds = np.array([joint - width / 2, joint + width / 2])
+        covered |= _inside_oval(bounds, covered.shape)
+
+
+def _band(start: Points, end: Points, width: float) -> Points:
+    """Corners of a thick line; it reaches to the far edges of the pixels at its ends."""
+    length = float(np.hypot(*(end - start)))
+    along = (end - start) / length if length else np.array([1.0, 0.0])
+    across = np.array([-along[1], along[0]]) * width / 2
+    start, end = start - along / 2, end + along / 2
+    return np.array([start + across, end + across, end - across, start - across])
