@@ -314,8 +314,8 @@ def worth(slices: int, size: int, seed: int) -> list[str]:
         labels = dense(made, 5)
         trained_on = np.flatnonzero(labels.any(("y", "x"))).tolist()
         for name, bank in banks.items():
-            cap = len(trained_on) * size**2 if "each tree" in name else forest._PIXELS_A_TREE
-            with mock.patch.object(forest, "_PIXELS_A_TREE", cap):
+            cap = len(trained_on) * size**2 if "each tree" in name else forest.PIXELS_A_TREE
+            with mock.patch.object(forest.training, "PIXELS_A_TREE", cap):
                 model = forest.train(made.stack, labels, trained_on, folds=0, bank=bank)
             errors[name].append(errors_by_tenth(model, made, labels))
     lines = [
