@@ -12,6 +12,8 @@ from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.files import DAMAGE_ERRORS, begun, not_writable_in_words, write_text
 
 Settings: TypeAlias = Mapping[str, Any]
+# Of a list of all slices, this much is shown.
+_MOST_SHOWN = 60
 
 
 class Journal:
@@ -95,14 +97,15 @@ def _read(place: Path, settings: Settings, work: str) -> frozenset[int]:
     """The slices that a journal says are whole; of a line that was cut off, nothing."""
     if not place.exists():
         return frozenset()
-    first, *lines = place.read_text(encoding="utf-8").split("\n")
+    first, *lines = place.read_text(encoding="utf-8", errors="replace").split("\n")
     try:
         kept = json.loads(first)
     except ValueError:
         # It was killed before it wrote down what it was about to do.
         return frozenset()
     check_same(kept, settings, work)
-    return frozenset(int(line) for line in lines[:-1])
+    # A power cut may leave anything: of what is not a number, nothing is known.
+    return frozenset(int(line) for line in lines[:-1] if line.isascii() and line.isdigit())
 
 
 def read_kept(place: Path, work: str) -> Any:
@@ -151,16 +154,18 @@ def check_same(kept: Settings, settings: Settings, work: str) -> None:
         before = kept.get(name)
         if json.loads(json.dumps(value)) == before:
             continue
+        shown = "left out" if value is None else _show(value)
         if name in ("image", "labels", "model", "truth"):
-            rule, before = f"must be what it was in the {work} to be resumed", "the one from then"
-            shown = "another"
+            rule, shown = f"must be what it was in the {work} to be resumed", "another"
+            hint = "Give the one from then"
+        elif before is None:
+            rule, hint = f"must be left out, as in the {work} to be resumed", "Leave it out"
         else:
             rule = f"must be {_show(before)}, as in the {work} to be resumed"
-            before, shown = f"{name}={_show(before)}", _show(value)
-        raise ParameterError(
-            name, rule, shown, f"Give {before}, or leave resume out to start anew."
-        )
+            hint = f"Give {name}={_show(before)}"
+        raise ParameterError(name, rule, shown, f"{hint}, or leave resume out to start anew.")
 
 
 def _show(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

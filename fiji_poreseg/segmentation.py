@@ -129,8 +129,9 @@ def apply(
     paths = {"output": output, "probability": probability, "uncertainty": uncertainty}
     written = [path for path in paths.values() if path is not None]
     settings = _settings(model, stack, indices, options, paths) if written else {}
-    # Each file is whole when the block ends; only then is the first put in its place.
+    # Each file is whole before the block ends; only then is the first put in its place.
     with (
+        files.alone(paths),
         keeping(written, settings, resume=resume, work="segmentation") as journal,
         found.writing(answer.segmentation, "output", journal.done, resume=resume),
         likely.writing(answer.probability, "probability", journal.done, resume=resume),
@@ -146,6 +147,8 @@ def apply(
                     if doubtful.is_made:
                         doubtful.take(index, _uncertainty(planes))
                 journal.add(index)
+        for image in (found, likely, doubtful):
+            image.finish()
     return answer
 
 
@@ -176,6 +179,7 @@ def _settings(
         "indices": list(indices),
         **options,
         **{name: path and str(path.resolve()) for name, path in paths.items()},
+        "nodata": stack.attrs.get("nodata"),
         "model": model.digest(),
         "image": digest_of_slices(stack, looked_at),
     }
@@ -282,6 +286,11 @@ class _Image:
             self._held[index] = planes.copy()
         if self._writer is not None:
             self._writer[index] = planes
+
+    def finish(self) -> None:
+        """Let nothing be left to do for the file but to put it in its place."""
+        if self._writer is not None:
+            self._writer.finish()
 
     def read(self, index: int, *channel: int) -> Planes:
         """Answer with a slice, or a channel of it."""

@@ -2,8 +2,11 @@
 
 import errno
 import json
+import logging
 import pickle
 import shutil
+import sys
+import threading
 import warnings
 
 import cloudpickle
@@ -11,9 +14,11 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from PIL import Image
 from yaozarrs import validate_zarr_store
 
 import fiji_poreseg as fp
+from fiji_poreseg import files
 from fiji_poreseg.cli import main
 from fiji_poreseg.errors import ParameterError, PoreSegWarning
 from fiji_poreseg.files import folders, tiff_reading, zarr_reading, zarr_writing
@@ -138,6 +143,25 @@ class TestOmeZarr:
         with pytest.raises(ParameterError, match=r"must not be .* something else, which would be"):
             fp.write(tmp_path / "s.zarr", grey())
         assert kept.read_text() == "three years of work"
+
+    def test_one_with_labels_is_not_replaced(self, tmp_path):
+        fp.write(tmp_path / "s.zarr", grey())
+        labels = make_labels(grey().to_numpy() % 3, grey())
+        fp.write(tmp_path / "s.zarr" / "labels" / "mine", labels)
+        with pytest.raises(ParameterError, match=r"must not hold labels, which would be lost"):
+            fp.convert(tmp_path / "s.zarr", output=tmp_path / "s.zarr", voxel_size_nm=(1, 1, 1))
+        np.testing.assert_array_equal(fp.read(tmp_path / "s.zarr" / "labels" / "mine"), labels)
+
+    def test_a_group_of_images_is_not_replaced(self, tmp_path):
+        zarr.open_group(tmp_path / "plate.zarr", mode="w")
+        with pytest.raises(ParameterError, match=r"a folder of something else"):
+            fp.write(tmp_path / "plate.zarr", grey())
+
+    def test_three_slices_are_halved(self, tmp_path):
+        stack = make_stack(np.zeros((3, 1100, 1100), "uint8"), (10, 10, 10))
+        stack[2] = 90
+        fp.write(tmp_path / "s.zarr", stack)
+        assert not zarr.open_array(tmp_path / "s.zarr" / "1", mode="r")[...].any()
 
     def test_labels_do_not_lie_in_an_old_version(self, tmp_path):
         zarr.create_group(tmp_path / "s.zarr", zarr_format=2)
@@ -337,6 +361,27 @@ class TestFolder:
         with pytest.raises(ParameterError, match=r"slice 2\.tif: .* in 2 slices"):
             fp.read(folder)
 
+    def test_of_imagej_says_nothing_of_the_distance_of_slices(self, tmp_path):
+        for number in range(2):
+            # ImageJ writes `spacing` where a file has several slices only.
+            tifffile.imwrite(
+                tmp_path / f"{number}.tif",
+                np.zeros((20, 30), "uint8"),
+                imagej=True,
+                resolution=(0.2, 0.25),
+                metadata={"unit": "nm"},
+            )
+        with pytest.warns(PoreSegWarning, match=r"how thick its slices are: .* 5 nm"):
+            stack = as_stack(tmp_path)
+        assert spacing_nm(stack) == (5, 4, 5)
+
+    def test_read_in_threads_leaves_warnings_as_they_were(self, folder, monkeypatch):
+        monkeypatch.setattr(folders, "LARGE_BYTES", 0)
+        before = list(warnings.filters), logging.getLogger("tifffile").propagate
+        for _ in range(20):
+            fp.read(folder).to_numpy()
+        assert (list(warnings.filters), logging.getLogger("tifffile").propagate) == before
+
     def test_one_without_slices_is_refused(self, tmp_path):
         (tmp_path / "empty").mkdir()
         with pytest.raises(ParameterError, match=r"a folder of slices as TIFF.*there is none"):
@@ -394,6 +439,36 @@ def test_the_data_bar_of_a_microscope_is_told_of_until_it_is_cut_off(tmp_path, t
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         as_stack(stack[:, :17])
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "zstd"])
+def test_a_compression_that_is_not_known_is_named(tmp_path, monkeypatch, compression):
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    Image.fromarray(np.zeros((64, 64), "uint8")).save(tmp_path / "a.tif", compression=compression)
+    with pytest.raises(ParameterError, match=r"without compression.*compressed otherwise"):
+        fp.read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".zarr"])
+def test_two_do_not_write_one_image(tmp_path, suffix):
+    path, said = tmp_path / f"s{suffix}", []
+
+    def second():
+        try:
+            fp.write(path, grey())
+        except ParameterError as error:
+            said.append(str(error))
+
+    with files.writing(path, grey()) as slices:
+        other = threading.Thread(target=second)
+        other.start()
+        other.join()
+        for index, plane in enumerate(grey().to_numpy()):
+            slices[index] = plane
+    assert len(said) == 1
+    assert "must not be a file that another command is writing" in said[0]
+    np.testing.assert_array_equal(fp.read(path), grey())
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_stack_is_converted_there_and_back(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """A model applied: what is large is written and read slice by slice, and is the same."""
 
+import errno
 import random
 import signal
 import subprocess
@@ -14,6 +15,8 @@ import fiji_poreseg as fp
 from fiji_poreseg import features, segmentation, threads
 from fiji_poreseg.errors import Canceled
 from fiji_poreseg.features import FeatureReader
+from fiji_poreseg.files import zarr_writing
+from fiji_poreseg.files.zarr_metadata import Level
 from fiji_poreseg.forest import ForestModel
 from fiji_poreseg.progress import reporting
 
@@ -70,6 +73,15 @@ def test_a_large_result_goes_to_files_and_is_the_same(
         # What was answered stays although another takes the file's place.
         fp.write(path, eager.segmentation[::-1])
         assert getattr(large, name).identical(getattr(eager, name))
+
+
+def test_large_ones_are_read_from_a_zarr_too(tmp_path, monkeypatch, small, forest):
+    monkeypatch.setattr(segmentation, "LARGE_BYTES", 1000)
+    places = {"output": tmp_path / "o.zarr", "probability": tmp_path / "p.zarr"}
+    made = fp.segment(small[0], model=forest, nodata=0, **places)
+    for name, path in zip(IMAGES, places.values(), strict=False):
+        assert isinstance(getattr(made, name).data, da.Array)
+        np.testing.assert_array_equal(getattr(made, name), fp.read(path))
 
 
 def test_a_large_probability_without_a_file_is_computed_when_asked_for(monkeypatch, small, forest):
@@ -180,6 +192,12 @@ def test_a_cancelled_command_leaves_the_files_as_they_were(
     assert contents(tmp_path) == before
 
 
+def two_levels(image):
+    """The smaller copy that a large image has."""
+    half = tuple(side // 2 for side in image.shape)
+    return [Level("0", image.shape, (1, 1, 1)), Level("1", half, (2, 2, 2))]
+
+
 class TestResume:
     JOURNAL = ".output.tif.journal"
 
@@ -195,6 +213,39 @@ class TestResume:
             *(f".{name}.tif.begun" for name in paths(folder)),
         }
         return folder
+
+    def test_it_does_the_rest_where_the_disk_was_full_at_the_end(
+        self, tmp_path, monkeypatch, small, forest
+    ):
+        def refuse(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        places = {"output": tmp_path / "o.zarr", "probability": tmp_path / "p.tif"}
+        fp.write(places["probability"], small[0])
+        older = places["probability"].read_bytes()
+        with monkeypatch.context() as full:
+            full.setattr(zarr_writing, "levels_of", two_levels)
+            full.setattr(zarr_writing, "_shrink", refuse)
+            with pytest.raises(fp.ParameterError, match=r"`output` must .* has space"):
+                fp.segment(small[0], model=forest, nodata=0, resume=True, **places)
+        assert places["probability"].read_bytes() == older
+        assert not places["output"].exists()
+        counter = Counter()
+        monkeypatch.setattr(zarr_writing, "levels_of", two_levels)
+        with reporting(counter):
+            made = fp.segment(small[0], model=forest, nodata=0, resume=True, **places)
+        assert counter.total == 0
+        np.testing.assert_array_equal(made.probability, fp.read(places["probability"]))
+        np.testing.assert_array_equal(made.segmentation, fp.read(places["output"]))
+
+    def test_of_a_damaged_journal_only_numbers_count(self, stopped, small, forest):
+        journal = stopped / self.JOURNAL
+        first, *done = journal.read_bytes().splitlines(keepends=True)
+        journal.write_bytes(b"".join([first, *done[:2], b"\0\0\n\xff7\n"]))
+        counter = Counter()
+        with reporting(counter):
+            fp.segment(small[0], model=forest, nodata=0, resume=True, **paths(stopped))
+        assert counter.total == len(small[0]) - 2
 
     @pytest.mark.parametrize("large", [False, True])
     def test_it_does_the_rest_to_the_same_files(
@@ -221,7 +272,7 @@ class TestResume:
         assert counter.total == len(small[0])
         assert set(contents(stopped)) == {"output.tif", "probability.tif", "uncertainty.tif"}
 
-    @pytest.mark.parametrize("what", ["image", "model", "indices", "uncertainty"])
+    @pytest.mark.parametrize("what", ["image", "model", "indices", "uncertainty", "nodata"])
     def test_something_else_is_refused(self, what, stopped, tmp_path, small, forest):
         stack = small[0].copy(deep=True)
         given = {"model": forest, "nodata": 0, **paths(stopped)}
@@ -234,6 +285,7 @@ class TestResume:
                 "model": other,
                 "indices": (1, 2),
                 "uncertainty": tmp_path / "u.tif",
+                "nodata": 5,
             }[what]
         before = contents(stopped)
         with pytest.raises(fp.ParameterError, match=f"`{what}` must be .*leave resume out"):

@@ -6,8 +6,8 @@ Importing this package lets `fiji_poreseg.stack.as_stack` take a path.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from fiji_poreseg.files.inputs import (
 from fiji_poreseg.files.outputs import (
     IMAGE_SUFFIXES,
     ZARR_SUFFIX,
+    alone,
     begun,
     check_output,
     host_of_labels,
@@ -44,6 +45,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "PathLike",
     "SliceWriter",
+    "alone",
     "begun",
     "check_output",
     "existing_file",
@@ -141,10 +143,18 @@ class SliceWriter(Protocol):
     def read(self, index: int) -> npt.NDArray[Any]:
         """A slice that was written before."""
 
+    def finish(self) -> None:
+        """Do what is left to do when all slices are written, but putting it in its place.
+
+        It is done on leaving the block, too; where several images are written, all of them are
+        finished first.
+        """
+
     def reader(self) -> Callable[..., npt.NDArray[Any]]:
         """Open the image, once it is in its place: reads a slice, or a plane of it, by index."""
 
 
+@contextmanager
 def writing(
     path: PathLike,
     image: xr.DataArray,
@@ -152,7 +162,7 @@ def writing(
     parameter: str = "output",
     go_on: bool = False,
     keep: bool = False,
-) -> AbstractContextManager[SliceWriter]:
+) -> Iterator[SliceWriter]:
     """Write an image like `write`, but slice by slice, as they come, inside a ``with`` block.
 
     Until it is whole, what there is of it lies where `begun` names.
@@ -174,16 +184,19 @@ def writing(
     Raises
     ------
     ParameterError
-        If the data type is none of ImageJ's, the file cannot be written, or what is to be gone on
-        with describes another image: another voxel size, say, or other slice labels.
+        If the data type is none of ImageJ's, the file cannot be written, another command is writing
+        it, or what is to be gone on with describes another image: another voxel size, say, or other
+        slice labels.
     """
     check_output(path, parameter)
     settings: dict[str, Any] = {"parameter": parameter, "go_on": go_on, "keep": keep}
-    if Path(path).suffix.lower() != ZARR_SUFFIX and host_of_labels(path) is None:
-        return writing_tiff(path, image, **settings)
-    from fiji_poreseg.files.zarr_writing import writing_zarr
+    write_slices: Callable[..., AbstractContextManager[SliceWriter]] = writing_tiff
+    if Path(path).suffix.lower() == ZARR_SUFFIX or host_of_labels(path) is not None:
+        from fiji_poreseg.files.zarr_writing import writing_zarr
 
-    return writing_zarr(path, image, **settings)
+        write_slices = writing_zarr
+    with alone({parameter: path}), write_slices(path, image, **settings) as slices:
+        yield slices
 
 
 def _read_path(image: object, parameter: str) -> xr.DataArray | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import lzma
 import os
@@ -38,6 +39,20 @@ DAMAGE_ERRORS = (
 def is_zarr(folder: PathLike) -> bool:
     """Whether a folder is a group or an array of Zarr."""
     return any(Path(folder, name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def is_zarr_image(folder: PathLike) -> bool:
+    """Whether a folder is one image of OME-Zarr, and not a plate, say, or a group of images."""
+    for name, keys in (("zarr.json", ("attributes", "ome")), (".zattrs", ())):
+        try:
+            found = json.loads(Path(folder, name).read_text(encoding="utf-8"))
+            for key in keys:
+                found = found[key]
+            if "multiscales" in found:
+                return True
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
+    return False
 
 
 def existing_file(path: PathLike, parameter: str) -> Path:

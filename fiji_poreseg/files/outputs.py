@@ -9,13 +9,15 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock, Timeout
+
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.files.inputs import PathLike, is_zarr
+from fiji_poreseg.files.inputs import PathLike, is_zarr, is_zarr_image
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 ZARR_SUFFIX = ".zarr"
@@ -63,6 +65,53 @@ def begun(path: PathLike) -> Path:
     """Where an image lies that `writing` has begun, until it is whole: beside it, hidden."""
     target = Path(os.path.realpath(path))
     return target.with_name(f".{target.name}.begun")
+
+
+@contextmanager
+def alone(paths: Mapping[str, PathLike | None]) -> Iterator[None]:
+    """Let no other command write the same files meanwhile.
+
+    Parameters
+    ----------
+    paths
+        By the parameter's name; None for none.
+
+    Raises
+    ------
+    ParameterError
+        If one is doing so.
+    """
+    with ExitStack() as stack:
+        for parameter, path in paths.items():
+            if path is not None:
+                stack.enter_context(_locked(path, parameter))
+        yield
+
+
+@contextmanager
+def _locked(path: PathLike, parameter: str) -> Iterator[None]:
+    # One for each path, so that who has it may take it again.
+    lock = FileLock(begun(path).with_suffix(".lock"), is_singleton=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ParameterError(
+            parameter,
+            "must not be a file that another command is writing",
+            str(path),
+            "Wait until that has ended, or choose another name.",
+        ) from error
+    except (NotImplementedError, OSError):
+        # Not all file systems of clusters have locks.
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+        if not lock.is_locked:
+            with suppress(OSError):
+                os.unlink(lock.lock_file)
 
 
 @contextmanager
@@ -116,7 +165,11 @@ def _put_in_place(part: Path, path: PathLike, parameter: str) -> None:
         # beside the place, whole and hidden.
         old = scratch(target)
         os.replace(target, old)
-        os.replace(part, target)
+        try:
+            os.replace(part, target)
+        except OSError:
+            os.replace(old, target)
+            raise
         remove(old)
 
 
@@ -208,12 +261,19 @@ def check_output(
         raise ParameterError(
             parameter, "must be a file", f"the folder {path}", "Add a file name to the path."
         )
-    if is_folder and target.exists() and not is_zarr(target):
+    if is_folder and target.exists() and not is_zarr_image(target):
         raise ParameterError(
             parameter,
             "must not be a file or a folder of something else, which would be lost",
             str(path),
             "Choose another name.",
+        )
+    if is_folder and any((target / "labels").glob("*/")):
+        raise ParameterError(
+            parameter,
+            "must not hold labels, which would be lost",
+            str(path),
+            "Choose another name, or move its folder labels elsewhere first.",
         )
     # Permissions tell little: root has them all, and a file system may be read-only.
     try:

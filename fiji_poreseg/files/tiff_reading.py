@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,8 @@ from fiji_poreseg.files.microscopes import data_bar_rows, pixel_size_nm
 from fiji_poreseg.files.planes import PlaneReader
 from fiji_poreseg.lazy import LARGE_BYTES, lazy_planes
 from fiji_poreseg.stack import ASSUMED, Spacing, make_stack, nm_per, tidy
+
+_listening = RLock()
 
 
 def read_tiff(path: PathLike, parameter: str) -> xr.DataArray:
@@ -52,9 +54,10 @@ def read_tiff(path: PathLike, parameter: str) -> xr.DataArray:
 @contextmanager
 def damage_as_error(file: Path, parameter: str) -> Iterator[None]:
     """Raise what a damaged TIFF raises as a `ParameterError`."""
-    # tifffile tells of damage partly by exceptions and partly by the log, and goes on then.
+    # tifffile tells of damage partly by exceptions and partly by the log, and goes on then. What
+    # listens belongs to the whole process, so that one thread at a time may.
     try:
-        with warnings.catch_warnings(), log_records("tifffile") as records:
+        with _listening, warnings.catch_warnings(), log_records("tifffile") as records:
             warnings.simplefilter("ignore")
             yield
     except ParameterError:
@@ -66,12 +69,13 @@ def damage_as_error(file: Path, parameter: str) -> Iterator[None]:
             parameter, "must be a TIFF file", str(file), "Open it in ImageJ and save it as TIFF."
         ) from error
     except (ValueError, ImportError) as error:
-        if "imagecodecs" not in str(error):
+        # For Zstandard, tifffile asks for a module of Python 3.14 first.
+        if not isinstance(error, ImportError) and "imagecodecs" not in str(error):
             raise _damaged(file, parameter) from error
         raise ParameterError(
             parameter,
             "must be a TIFF without compression, or with that of zlib",
-            f"{file} ({str(error).split('requires')[0].strip()})",
+            f"{file}, compressed otherwise",
             "Open it in ImageJ and save it as TIFF, or install the package imagecodecs.",
         ) from error
     except DAMAGE_ERRORS as error:
@@ -196,6 +200,10 @@ def _metadata(tiff: Any) -> _Metadata:
     if unit:
         attrs["source_unit"] = unit
     spacing = _imagej_spacing(tiff.pages.first, imagej, unit)
+    if spacing and "spacing" not in imagej and imagej.get("images", 1) == 1:
+        # ImageJ writes the distance of slices into stacks only.
+        spacing = (spacing[2], *spacing[1:])
+        attrs["thickness"] = ASSUMED
     pixel = None if spacing else pixel_size_nm(tiff)
     if pixel is not None:
         spacing = (pixel[1], *pixel)

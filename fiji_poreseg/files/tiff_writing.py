@@ -32,8 +32,8 @@ from fiji_poreseg.stack import Spacing, nm_per, shown_range, slice_labels_of, sp
 # gap after a single header; some room is left below for the headers of the single slices.
 _ONE_HEADER_BYTES = 2**32 - 2**26
 _BYTE_ORDER: Literal[">"] = ">"
-# What the units of a stack are called in OME.
-_OME_UNITS = {"um": "µm", "micron": "µm", "microns": "µm", "angstrom": "Å", "A": "Å"}
+# What units are called in OME, by how many nm they are long.
+_OME_UNITS = {1e-3: "pm", 0.1: "Å", 1.0: "nm", 1e3: "µm", 1e6: "mm", 1e7: "cm", 1e9: "m"}
 _NO_UUID = "00000000-0000-0000-0000-000000000000"
 _GREY_TYPES = ("uint8", "uint16", "float32")
 
@@ -85,6 +85,9 @@ class TiffSlices:
         self._stream.seek(self._offset + index * size)
         values = np.frombuffer(self._stream.read(size), self._dtype).reshape(shape)
         return values.astype(self._dtype.newbyteorder("="), copy=False)
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
 
     def reader(self) -> Callable[..., npt.NDArray[Any]]:
         """Open the file, once it is in its place: reads a slice, or a plane of it, by index."""
@@ -150,6 +153,7 @@ def _write_ome_header(part: Path, image: xr.DataArray, dtype: np.dtype[Any]) -> 
     """Write all but the values of an OME-TIFF, which has no place for slice labels and colours."""
     step, unit = _file_spacing(image)
     size = {} if unit == "pixel" else dict(zip("ZYX", step, strict=True))
+    ome_unit = _OME_UNITS[nm_per(unit) or 1.0]
     channels = image[image.dims[1]].to_numpy().tolist() if image.ndim == 4 else []
     metadata = {
         "axes": "ZYX" if image.ndim == 3 else "ZCYX",
@@ -157,7 +161,7 @@ def _write_ome_header(part: Path, image: xr.DataArray, dtype: np.dtype[Any]) -> 
         # Else there would be another each time, and nothing to go on with.
         "UUID": _NO_UUID,
         **{f"PhysicalSize{axis}": length for axis, length in size.items()},
-        **{f"PhysicalSize{axis}Unit": _OME_UNITS.get(unit, unit) for axis in size},
+        **{f"PhysicalSize{axis}Unit": ome_unit for axis in size},
         **({"Channel": {"Name": [str(name) for name in channels]}} if channels else {}),
     }
     large = image.size * dtype.itemsize > _ONE_HEADER_BYTES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +28,7 @@ from fiji_poreseg.files.outputs import (
     written,
 )
 from fiji_poreseg.files.tiff_writing import grey_type
-from fiji_poreseg.files.zarr_metadata import describe, levels_of
+from fiji_poreseg.files.zarr_metadata import Level, describe, levels_of
 from fiji_poreseg.files.zarr_reading import OURS, read_json, read_metadata
 
 # What a viewer loads at a time; a chunk is a part of one slice, so that slices come in any order.
@@ -42,27 +42,46 @@ class ZarrSlices:
     ----------
     target
         What the folder will be called.
-    array
-        The array of full resolution, axes (z, y, x) or (c, z, y, x).
+    part
+        Where it is until it is whole.
+    levels
+        The arrays in it, that of full resolution first.
+    is_labels
+        Whether smaller copies hold every second voxel, and not the mean.
     parameter
         Name to use in an error.
     """
 
-    def __init__(self, target: Path, array: zarr.Array[Any], parameter: str) -> None:
-        self._target, self._array, self._parameter = target, array, parameter
+    def __init__(
+        self, target: Path, part: Path, levels: Sequence[Level], is_labels: bool, parameter: str
+    ) -> None:
+        self._target, self._parameter = target, parameter
+        self._path, self._is_labels = levels[0].path, is_labels
+        self._arrays = [zarr.open_array(part / level.path, mode="r+") for level in levels]
+        self._is_finished = False
 
     def __setitem__(self, index: int, values: npt.NDArray[Any]) -> None:
         """Write slice `index`: shape (y, x), or (channels, y, x)."""
         with not_writable_in_words(self._target, self._parameter):
-            self._array[..., index, :, :] = values.astype(self._array.dtype, copy=False)
+            whole = self._arrays[0]
+            whole[..., index, :, :] = values.astype(whole.dtype, copy=False)
 
     def read(self, index: int) -> npt.NDArray[Any]:
         """A slice that was written before."""
-        return np.asarray(self._array[..., index, :, :])
+        return np.asarray(self._arrays[0][..., index, :, :])
+
+    def finish(self) -> None:
+        """Make the smaller copies, if that was not done."""
+        if self._is_finished:
+            return
+        with not_writable_in_words(self._target, self._parameter):
+            for finer, coarser in pairwise(self._arrays):
+                _shrink(finer, coarser, self._is_labels)
+        self._is_finished = True
 
     def reader(self) -> SlicesFirst:
         """Open the folder, once it is in its place: reads a slice, or a plane of it, by index."""
-        return SlicesFirst(zarr.open_array(self._target / self._array.basename, mode="r"))
+        return SlicesFirst(zarr.open_array(self._target / self._path, mode="r"))
 
 
 class SlicesFirst:
@@ -101,11 +120,9 @@ def writing_zarr(
                 overwrite=True,
                 writer="zarr",
             )
-        arrays = [zarr.open_array(part / level.path, mode="r+") for level in levels]
-        yield ZarrSlices(target, arrays[0], parameter)
-        for finer, coarser in pairwise(arrays):
-            with not_writable_in_words(path, parameter):
-                _shrink(finer, coarser, is_labels)
+        slices = ZarrSlices(target, part, levels, is_labels, parameter)
+        yield slices
+        slices.finish()
         if inside:
             # While the labels are not in their place yet: on a full disk they do not come there.
             _enter(target, parameter)
@@ -129,7 +146,7 @@ def _begun_alike(part: Path, described: v05.Image, ours: dict[str, Any], paramet
 
 def _shrink(finer: zarr.Array[Any], coarser: zarr.Array[Any], is_labels: bool) -> None:
     """Fill a copy from the one that is twice as large, slice by slice."""
-    depth = finer.shape[-3] // coarser.shape[-3]
+    depth = min(2, finer.shape[-3] // coarser.shape[-3])
     rows, columns = (2 * side for side in coarser.shape[-2:])
     for index in range(coarser.shape[-3]):
         values = np.asarray(finer[..., index * depth : (index + 1) * depth, :rows, :columns])
