@@ -1,7 +1,7 @@
 """The README's figures: forest, ResUNet and the best global threshold, side by side.
 
-    python benchmarks/accuracy.py phantom    600 x 256 x 256, 20 distributed slices, 15 minutes
-    python benchmarks/accuracy.py medulla    a real FIB-SEM stack, 5 distributed slices, 5 minutes
+    python benchmarks/accuracy.py phantom   600 x 256 x 256, 20 distributed slices, 11 to 15 minutes
+    python benchmarks/accuracy.py medulla   a real FIB-SEM stack, 5 distributed slices, 5 minutes
 
 Scores are taken on slices that nothing was trained on; times are of this machine.
 """

@@ -27,7 +27,7 @@ _GB = 1e9
 _LITTLE_MEMORY = 4 * _GB
 _LITTLE_DISK = 2 * _GB
 _PROGRAM = re.compile(r"^// program: (.+?)\s*$", re.MULTILINE)
-_REINSTALL = "Install it again: pip install --force-reinstall fiji-poreseg"
+_REINSTALL = "Install it again, in a clone: python -m pip install --force-reinstall ."
 
 
 class Status(Enum):

@@ -1,6 +1,6 @@
 """Train the weights that ship with the package: a ResUNet "base" on many varied phantoms.
 
-    python scripts/pretrain.py FOLDER        about 2 hours on 2 cores; goes on after a kill
+    python scripts/pretrain.py FOLDER        75 minutes to 2 hours on 2 cores; goes on after a kill
 
 FOLDER takes the phantoms, the checkpoint, the curve and the model; copy `pretrained.poreseg` to
 `fiji_poreseg/resunet/` to ship it. The phantoms are drawn from the ranges below, which are wide

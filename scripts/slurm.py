@@ -3,8 +3,8 @@
     python scripts/slurm.py STACK --model F --output SEG [--jobs 4] [--cores 8] [--memory 16GB]
 
 Run it where `sbatch` works, such as a login node, in a folder that all nodes share, with this
-package and dask-jobqueue installed (``pip install "fiji-poreseg[slurm]"``). It waits for the jobs,
-takes new ones where their time is over, and goes on where it was stopped.
+package and dask-jobqueue installed (in the clone: ``python -m pip install ".[slurm]"``). It waits
+for the jobs, takes new ones where their time is over, and goes on where it was stopped.
 """
 
 from __future__ import annotations

@@ -241,8 +241,8 @@ def train_resunet(
 
     Pre-activation residual units after Zhang et al. (2018), arXiv 1711.10684; the slice's
     neighbours in depth are further channels (`context`). One labelled slice in ten, at least one
-    of three, is held out whole for validation; training stops early when their loss no longer
-    falls, and the best weights are kept.
+    of three, is held out whole for validation, and the best weights are kept; training stops early
+    when their loss has not fallen for 400 steps, so only where `steps` is larger than by default.
 
     Parameters
     ----------
