@@ -74,9 +74,9 @@ def damage_as_error(file: Path, parameter: str) -> Iterator[None]:
             raise _damaged(file, parameter) from error
         raise ParameterError(
             parameter,
-            "must be a TIFF without compression, or with that of zlib",
+            "must be a TIFF without compression, or with that of zlib or PackBits",
             f"{file}, compressed otherwise",
-            "Open it in ImageJ and save it as TIFF, or install the package imagecodecs.",
+            "Save it again without compression, or install the package imagecodecs.",
         ) from error
     except DAMAGE_ERRORS as error:
         raise _damaged(file, parameter) from error
