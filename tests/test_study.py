@@ -239,6 +239,23 @@ def test_the_report_needs_no_network(papers):
         assert words in page.text, words
 
 
+def test_what_the_paper_found_is_decided_only_where_the_repeats_agree(papers):
+    page = Page((papers / "report.html").read_text(encoding="utf-8"))
+    table = rows_of(papers / "table1.csv")
+    at = [row for row in table if row["score"] == "accuracy" and row["slice_scored"]]
+
+    def verdict(one, other, rows):
+        """Of "one is better than the other", by what the table says."""
+        ahead = [float(row[f"{one} lowest"]) > float(row[f"{other} highest"]) for row in rows]
+        behind = [float(row[f"{one} highest"]) < float(row[f"{other} lowest"]) for row in rows]
+        return "Seen" if all(ahead) else "Not seen" if any(behind) else "Undecided"
+
+    later = verdict("20 distributed", "20 initial", at[1:])
+    few = verdict("5 initial", "5 distributed", at)
+    assert f"{later}: With 20 slices, distributed ones do better" in page.text
+    assert f"{few}: With 5 slices, initial ones do better" in page.text
+
+
 def test_the_bundle_runs_it_again(papers, inputs, small):
     bundle = json.loads((papers / "run.json").read_text())
     assert bundle["image"]["shape"] == [SLICES, 48, 48]

@@ -226,7 +226,7 @@ def _findings(findings: Sequence[Finding]) -> str:
     return "\n".join(
         f"<h3>{_text(MODELS[model])}</h3><ul>"
         + "".join(
-            f"<li><strong>{'Seen' if one.seen else 'Not seen'}:</strong> {_text(one.text)} "
+            f"<li><strong>{one.verdict}:</strong> {_text(one.text)} "
             f'<span class="note">{_text(one.numbers)}.</span></li>'
             for one in findings
             if one.model == model

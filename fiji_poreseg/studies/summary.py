@@ -19,6 +19,7 @@ SCORES = {
     "dice_solid": "Dice of the solid",
     "iou_solid": "IoU of the solid",
 }
+SEEN, NOT_SEEN, UNDECIDED = "Seen", "Not seen", "Undecided"
 MEAN = "mean"
 HUMAN = "human"
 # Less is not worth labelling for: half a point of accuracy.
@@ -40,6 +41,11 @@ class Spread:
         """Of those values that there are; None where there is none."""
         found = [value for value in values if value is not None]
         return cls(float(np.mean(found)), min(found), max(found)) if found else None
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return f"{self.mean:.3f}"
+        return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
 
     @property
     def width(self) -> float:
@@ -316,15 +322,16 @@ class Finding:
         Key of `MODELS`.
     text
         What the paper found.
-    seen
-        Whether it holds in the means over the repeats.
+    verdict
+        ``"Seen"``; ``"Not seen"``, where the contrary was; or ``"Undecided"``, where the repeats
+        differ among themselves by more.
     numbers
-        The accuracies that it was read off.
+        The accuracies that it was read off: mean, and the lowest and the highest of the repeats.
     """
 
     model: str
     text: str
-    seen: bool
+    verdict: str
     numbers: str
 
 
@@ -335,46 +342,57 @@ def findings(plan: Plan, results: Sequence[Result]) -> list[Finding]:
         return []
     initial, distributed, few_initial, few_distributed = four
     first, *later = plan.places.values()
-    checks: list[tuple[str, tuple[Arm, Arm], Sequence[int], Callable[[float, float], bool]]] = [
+    checks: list[tuple[str, tuple[Arm, Arm], Sequence[int], Callable[[Spread, Spread], str]]] = [
         (
             f"With 20 slices, initial and distributed ones do alike near the first slices (here "
             f"slice {first}; alike: within {_points(_SIMILAR)}).",
             (initial, distributed),
             (first,),
-            lambda one, other: abs(one - other) <= _SIMILAR,
+            _alike,
         ),
         (
             "With 20 slices, distributed ones do better than initial ones farther on (here slices "
             f"{' and '.join(map(str, later))}).",
             (distributed, initial),
             later,
-            lambda one, other: one > other,
+            _better,
         ),
         (
             "With 5 slices, initial ones do better than distributed ones everywhere (here at "
             "every slice of the table).",
             (few_initial, few_distributed),
             (first, *later),
-            lambda one, other: one > other,
+            _better,
         ),
     ]
     found = []
     for model in _models(results):
-        for text, (one, other), at, holds in checks:
+        for text, (one, other), at, compare in checks:
             pairs = []
             for index in at:
                 of_arms = cells(plan, results, model, "accuracy", index)
                 left, right = of_arms[one], of_arms[other]
                 assert left is not None  # every slice of the table is scored by every arm
                 assert right is not None
-                pairs.append((index, left.mean, right.mean))
+                pairs.append((index, left, right))
             numbers = "; ".join(
-                f"slice {index}: {one.name} {left:.3f}, {other.name} {right:.3f}"
+                f"slice {index}: {one.name} {left}, {other.name} {right}"
                 for index, left, right in pairs
             )
-            seen = all(holds(left, right) for _, left, right in pairs)
-            found.append(Finding(model, text, seen, numbers))
+            verdicts = {compare(left, right) for _, left, right in pairs}
+            worst = next(word for word in (NOT_SEEN, UNDECIDED, SEEN) if word in verdicts)
+            found.append(Finding(model, text, worst, numbers))
     return found
+
+
+def _alike(one: Spread, other: Spread) -> str:
+    return SEEN if abs(one.mean - other.mean) <= _SIMILAR else NOT_SEEN
+
+
+def _better(one: Spread, other: Spread) -> str:
+    if one.low > other.high:
+        return SEEN
+    return NOT_SEEN if one.high < other.low else UNDECIDED
 
 
 def score_rows(results: Sequence[Result], human: Sequence[SliceScore] = ()) -> list[dict[str, Any]]:
