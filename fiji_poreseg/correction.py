@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,8 +13,11 @@ import xarray as xr
 
 from fiji_poreseg import audit
 from fiji_poreseg.audit import Audit, Entry
-from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.errors import ParameterError, PoreSegWarning
 from fiji_poreseg.stack import PORE, SOLID, make_labels
+
+# What says the same as the segmentation in more than this share of it was hardly painted over it.
+_COPY = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +92,35 @@ def merge(
     corrections
         uint8 labels on the same voxels. Where they say something of every pixel that the
         segmentation has a class for, they are an edited copy of it, and what differs is made by
-        hand; else they were painted over it: 0 leaves a pixel as it is, and whatever else is
-        made by hand, also where it confirms.
+        hand; else, or where ``attrs["painted"]`` says so, they were painted over it: 0 leaves a
+        pixel as it is, and whatever else is made by hand, also where it confirms.
     history
         The corrections before.
     checked
         0-based slices that were looked at whole.
     source
         Where the corrections are from, for the history.
+
+    Warns
+    -----
+    PoreSegWarning
+        If they look like an edited copy in which some pixels were erased.
     """
     before = segmentation.to_numpy()
     painted = corrections.to_numpy()
-    is_copy = not ((painted == 0) & (before > 0)).any()
+    covered = before > 0
+    erased = int(np.count_nonzero(covered & (painted == 0)))
+    is_painted = bool(corrections.attrs.get("painted", False))
+    is_copy = not erased and not is_painted
+    alike = np.count_nonzero(covered & (painted == before))
+    if erased and not is_painted and alike > _COPY * np.count_nonzero(covered):
+        warnings.warn(
+            f"the corrections look like an edited copy in which {erased} pixels were erased (0): "
+            "all others count as made by hand. Give the erased ones a class, and only what you "
+            "changed counts.",
+            PoreSegWarning,
+            stacklevel=2,
+        )
     stated = (painted > 0) & (painted != before) if is_copy else painted > 0
     where = np.flatnonzero(stated)
     after = before.copy()

@@ -20,7 +20,7 @@ from fiji_poreseg import threads
 from fiji_poreseg.cluster import Place, Travelling, spread
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.progress import track
-from fiji_poreseg.stack import PORE, SOLID
+from fiji_poreseg.stack import PORE, SOLID, holds_data
 
 # A probability of 0 for what is true would make the loss infinite.
 _LEAST_PROBABILITY = 1e-7
@@ -172,7 +172,7 @@ def evaluate(
         float32: P(solid), or dims ``("class", "z", "y", "x")``; for the loss.
     stack
         The raw stack, for the best global threshold and the pore-backs. The threshold is
-        picked for accuracy on all slices that have a truth.
+        picked for accuracy on all slices that have a truth, but for pixels without data.
     region
         bool, dims ``("z", "y", "x")``: pixels to look at. None for all.
     place
@@ -189,7 +189,7 @@ def evaluate(
         If a slice that is named, or every slice, has no pixel with both; or if the other
         processes cannot do it.
     """
-    threshold = None if stack is None else best_threshold(stack, truth)
+    threshold = None if stack is None else best_threshold(stack, truth, segmentation=segmentation)
     images = {
         "image": segmentation,
         "truth": truth,
@@ -400,17 +400,26 @@ def _edges(true: npt.NDArray[np.uint8]) -> Mask:
     return np.asarray(~unlabelled & ((highest > true) | (lowest < true)))
 
 
-def best_threshold(stack: xr.DataArray, truth: xr.DataArray, *, by: str = "accuracy") -> Threshold:
+def best_threshold(
+    stack: xr.DataArray,
+    truth: xr.DataArray,
+    *,
+    by: str = "accuracy",
+    segmentation: xr.DataArray | None = None,
+) -> Threshold:
     """The best grey value that one threshold for the whole stack can have, truth in hand.
 
     Parameters
     ----------
     stack
         Raw grey values, dims ``("z", "y", "x")``; of several detectors the first is taken.
+        Pixels without data (``attrs["nodata"]``) are left out.
     truth
         uint8, dims ``("z", "y", "x")``; pixels of 0 and classes beyond solid are left out.
     by
         What it is best in: ``"accuracy"`` or ``"dice_solid"``.
+    segmentation
+        uint8, dims ``("z", "y", "x")``: in slices that it covers, pixels of 0 are left out.
 
     Returns
     -------
@@ -425,6 +434,11 @@ def best_threshold(stack: xr.DataArray, truth: xr.DataArray, *, by: str = "accur
     counts = np.zeros((2, _BINS), np.int64)
     for z in track(indices, "Finding the best threshold"):
         values, true = grey.isel(z=z).to_numpy(), truth.isel(z=z).to_numpy()
+        if "nodata" in stack.attrs:
+            true = np.where(holds_data(stack, z), true, 0)
+        found = None if segmentation is None else segmentation.isel(z=z).to_numpy()
+        if found is not None and found.any():
+            true = np.where(found > 0, true, 0)
         bins = ((values.astype(np.float64) - low) / step).round().astype(np.int64)
         for row, which in enumerate((PORE, SOLID)):
             counts[row] += np.bincount(bins[true == which], minlength=_BINS)

@@ -12,6 +12,8 @@ from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.files import DAMAGE_ERRORS, begun, not_writable_in_words, write_text
 
 Settings: TypeAlias = Mapping[str, Any]
+# Settings that are kept as a digest, which says nothing to who reads it.
+_DIGESTS = ("image", "labels", "model", "truth", "corrections", "start")
 # Of a list of all slices, this much is shown.
 _MOST_SHOWN = 60
 
@@ -155,7 +157,7 @@ def check_same(kept: Settings, settings: Settings, work: str) -> None:
         if json.loads(json.dumps(value)) == before:
             continue
         shown = "left out" if value is None else _show(value)
-        if name in ("image", "labels", "model", "truth"):
+        if name in _DIGESTS:
             rule, shown = f"must be what it was in the {work} to be resumed", "another"
             hint = "Give the one from then"
         elif before is None:

@@ -103,7 +103,7 @@ def read_labeling(
         raise ParameterError(
             parameter, "must label at least one pixel", f"{file}, which has none", "Label some."
         )
-    return make_labels(values, stack, classes=classes).assign_attrs(dense=False)
+    return make_labels(values, stack, classes=classes).assign_attrs(dense=False, painted=True)
 
 
 def write_labeling(path: PathLike, labels: xr.DataArray, *, parameter: str = "output") -> None:

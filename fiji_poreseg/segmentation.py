@@ -20,7 +20,7 @@ from fiji_poreseg.journal import Settings, keeping
 from fiji_poreseg.lazy import LARGE_BYTES, lazy_planes
 from fiji_poreseg.model import Model, digest_of_slices
 from fiji_poreseg.prediction import predicted_slices, shown
-from fiji_poreseg.stack import make_labels
+from fiji_poreseg.stack import make_labels, spacing_nm
 
 Planes: TypeAlias = npt.NDArray[Any]
 # Slices of a stack that is read slice by slice that are compared where a segmentation is resumed.
@@ -179,6 +179,7 @@ def _settings(
         "indices": list(indices),
         **options,
         **{name: path and str(path.resolve()) for name, path in paths.items()},
+        "voxel_size_nm": list(spacing_nm(stack)),
         "nodata": stack.attrs.get("nodata"),
         "model": model.digest(),
         "image": digest_of_slices(stack, looked_at),

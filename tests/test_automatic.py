@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import fiji_poreseg as fp
+from fiji_poreseg.automatic.checking import better
 from fiji_poreseg.progress import reporting
 
 MACROS = Path(__file__).parent.parent / "macros"
@@ -85,6 +86,8 @@ def test_it_stops_where_slices_look_otherwise_and_says_which_to_label(strange, l
     old.parent.mkdir()
     fp.write(old, early)
     (old.parent / "resunet.poreseg").write_bytes(b"of an earlier call")
+    left = {"files": ["segmentation.tif", "resunet.poreseg"]}
+    (old.parent / "report.json").write_text(json.dumps(left))
     stopped = fp.auto(strange, early, output=tmp_path / "out", **QUICK)
     assert "noisier than what was trained on" in stopped.alarms[0]
     assert (stopped.segmentation, stopped.accuracy, stopped.porosity) == (None, None, None)
@@ -143,6 +146,43 @@ def test_what_is_done_is_not_done_again(made, phantom, labels):
     assert again.as_json() == made.as_json()
     with pytest.raises(fp.ParameterError, match="`trees` must be 20, as in the call of auto"):
         fp.auto(phantom.stack, labels, output=made.folder, resume=True, **(QUICK | {"trees": 21}))
+
+
+def test_what_no_auto_made_is_left_alone(phantom, labels, tmp_path):
+    (tmp_path / "resunet.poreseg").write_bytes(b"made by hand")
+    with pytest.raises(fp.ParameterError, match=r"something else.* with resunet\.poreseg"):
+        fp.auto(phantom.stack, labels, output=tmp_path, **QUICK)
+    assert contents(tmp_path) == {"resunet.poreseg"}
+
+
+class Sure:
+    """A model that is 99 % sure that one half is pore and the other solid."""
+
+    def predict(self, stack, indices):
+        for index in indices:
+            solid = np.full(stack.shape[1:], 0.01, np.float32)
+            solid[:, solid.shape[1] // 2 :] = 0.99
+            yield index, np.stack([1 - solid, solid])
+
+    def predict_labels(self, stack, indices):
+        for index, (_, solid) in self.predict(stack, indices):
+            yield index, np.where(solid > 0.5, 2, 1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("slices", "classes"), [([1], 2), ([0, 1, 2], 2), ([0, 1, 2], 3), ([1], 3)]
+)
+def test_it_expects_no_more_than_the_labels_leave_open(slices, classes):
+    stack = fp.make_stack(np.zeros((4, 20, 20), np.uint8), (10, 10, 10))
+    values = np.zeros(stack.shape, np.uint8)
+    values[slices, :, :10], values[slices, :, 10:] = 1, 2
+    # Four rows in ten are the other way round.
+    values[slices, :8, :10], values[slices, :8, 10:] = 2, 1
+    labels = fp.make_labels(values, stack, classes=("pore", "solid", "glue")[:classes])
+    model = Sure()
+    check = better([model], model, stack, labels, slices, range(4))
+    assert check.accuracy.value == pytest.approx(0.6)
+    assert "40% of the pixels are expected to be wrong" in check.alarms[0]
 
 
 def test_labels_everywhere_leave_nothing_to_find_out(phantom, tmp_path):

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from roifile import ROI_TYPE, ImagejRoi
 
 import fiji_poreseg as fp
-from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.errors import ParameterError, PoreSegWarning
 
 RNG = np.random.default_rng(3)
 SHAPE = (4, 7, 9)
@@ -72,6 +73,21 @@ def test_of_an_edited_copy_what_differs_is_made_by_hand():
     np.testing.assert_array_equal(made.segmentation, edited)
     np.testing.assert_array_equal(made.hand, np.where(edited != FOUND, edited, 0))
     assert made.total["hand_made"] == (edited != FOUND).sum()
+
+
+def test_rois_over_all_of_it_confirm_it():
+    whole = ImagejRoi(
+        roitype=ROI_TYPE.RECT, bottom=SHAPE[1], right=SHAPE[2], position=1, name="pore"
+    )
+    made = fp.correct(labels(FOUND[:1]), [whole])
+    assert made.total["hand_made"] == FOUND[0].size
+
+
+def test_a_copy_in_which_pixels_were_erased_is_told():
+    edited = FOUND.copy()
+    edited[1, 2, 3:5] = 0
+    with pytest.warns(PoreSegWarning, match=r"an edited copy in which 2 pixels were erased"):
+        fp.correct(labels(FOUND), labels(edited))
 
 
 def test_pixels_without_data_stay_so_in_an_edited_copy():

@@ -113,6 +113,22 @@ def test_a_mask_can_be_turned_round_in_every_command():
     )
 
 
+def test_a_border_without_data_has_no_part_in_the_threshold():
+    rng = np.random.default_rng(0)
+    true = rng.integers(1, 3, (2, 20, 20)).astype(np.uint8)
+    grey = np.where(true == 2, 150, 100) + rng.integers(0, 80, true.shape)
+    # A mask gives the border a class; it is as dark as no pore is.
+    true[:, :12], grey[:, :12] = 2, 0
+    found = np.where(grey > 0, true, 0)
+    whole = fp.evaluate(stack_of(found), stack_of(true), stack=stack_of(grey))
+    inner = [stack_of(image[:, 12:]) for image in (found, true, grey)]
+    cropped = fp.evaluate(*inner[:2], stack=inner[2])
+    assert whole.baseline.mean == cropped.baseline.mean
+    assert whole.pore_back["pore_back"] == cropped.pore_back["pore_back"]
+    threshold = best_threshold(stack_of(grey).assign_attrs(nodata=0), stack_of(true))
+    assert threshold == best_threshold(inner[2], inner[1])
+
+
 def test_of_several_detectors_the_first_gives_the_threshold():
     grey = np.stack([np.where(TRUE == 2, 200, 100), np.zeros_like(TRUE)]).astype(np.uint8)
     scored = fp.evaluate(stack_of(FOUND), stack_of(TRUE), stack=fp.make_stack(grey, (10, 10, 10)))

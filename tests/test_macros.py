@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +29,24 @@ def folder(tmp_path, phantom):
         phantom.stack, phantom.truth, indices=[0, 15], trees=4, model=made / "forest.poreseg"
     )
     return made
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_ended_from_outside_it_says_so_by_its_status(tmp_path):
+    (tmp_path / "wait.ijm").write_text('File.saveString("", getArgument()); wait(60000);')
+    begun = tmp_path / "begun"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fiji_poreseg.cli", "macro", "wait.ijm", str(begun)], cwd=tmp_path
+    )
+    deadline = time.monotonic() + 90
+    while not begun.exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.terminate()
+    assert process.wait(timeout=30) == -signal.SIGTERM
+    # No report of a crash, either.
+    assert {path.name for path in tmp_path.iterdir()} == {"wait.ijm", "begun"}
 
 
 def test_the_whole_way_from_the_current_image(ij, folder, phantom):

@@ -7,6 +7,7 @@ import pytest
 
 import fiji_poreseg as fp
 from fiji_poreseg import resunet
+from fiji_poreseg.commands.checks import resunet_to_start_from
 
 SHIPPED = Path(resunet.__file__).with_name("pretrained.poreseg")
 INDICES = (0, 6, 12, 18)
@@ -125,3 +126,11 @@ def test_tiles_leave_no_seam_in_a_large_slice(made, monkeypatch):
     tiled = solid()
     assert not np.array_equal(tiled, whole)
     assert np.abs(tiled - whole).max() < 1e-2
+
+
+def test_a_start_looks_the_way_that_this_stack_is_milled(phantom):
+    found = resunet_to_start_from(
+        None, "base", "neighbours", phantom.stack, ("pore", "solid"), "reverse"
+    )
+    assert found.card.milling == "reverse"
+    assert found.reach(phantom.stack) == resunet.pretrained().reach(phantom.stack)[::-1]

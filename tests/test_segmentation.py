@@ -272,7 +272,9 @@ class TestResume:
         assert counter.total == len(small[0])
         assert set(contents(stopped)) == {"output.tif", "probability.tif", "uncertainty.tif"}
 
-    @pytest.mark.parametrize("what", ["image", "model", "indices", "uncertainty", "nodata"])
+    @pytest.mark.parametrize(
+        "what", ["image", "model", "indices", "uncertainty", "nodata", "voxel_size_nm"]
+    )
     def test_something_else_is_refused(self, what, stopped, tmp_path, small, forest):
         stack = small[0].copy(deep=True)
         given = {"model": forest, "nodata": 0, **paths(stopped)}
@@ -286,6 +288,7 @@ class TestResume:
                 "indices": (1, 2),
                 "uncertainty": tmp_path / "u.tif",
                 "nodata": 5,
+                "voxel_size_nm": (20, 10, 10),
             }[what]
         before = contents(stopped)
         with pytest.raises(fp.ParameterError, match=f"`{what}` must be .*leave resume out"):

@@ -189,7 +189,7 @@ class TestResume:
             ({"class_weights": "balanced"}, "`class_weights` must be auto"),
             ({"indices": [0, 4]}, "`indices` must be 0,4,8, as in .*, but is: 0,4"),
             ({"voxel_size_nm": (10, 10, 9)}, "`voxel_size_nm` must be 10.0,10.0,10.0, as in"),
-            ({"nodata": 0}, "`nodata` must be None"),
+            ({"nodata": 0}, "`nodata` must be left out"),
         ],
         ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
     )
@@ -207,6 +207,10 @@ class TestResume:
         stack[5, 3, 3] += 1
         with pytest.raises(fp.ParameterError, match="`image` must be what it was in the training"):
             resume(stack)
+
+    def test_other_corrections_are_refused(self, resume, tiny):
+        with pytest.raises(fp.ParameterError, match="`corrections` must be what it was in the"):
+            resume(corrections=tiny[1])
 
     @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut off"])
     def test_a_damaged_checkpoint_is_refused(self, content, resume, path):

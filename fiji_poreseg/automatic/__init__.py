@@ -34,7 +34,7 @@ __all__ = ["Automatic", "Settings", "run"]
 FOREST, RESUNET = "forest.poreseg", "resunet.poreseg"
 SEGMENTATION, PROBABILITY, REPORT = "segmentation.tif", "probability.tif", "report.json"
 _LEFT = (FOREST, RESUNET, SEGMENTATION, PROBABILITY)
-_SETTINGS = "settings.json"
+_SETTINGS, _EARLIER = "settings.json", "earlier.json"
 _CALLED = "call of auto"
 # Evenly spaced slices on which the models are compared, and as many to name.
 _COMPARED, _TO_LABEL = 20, 5
@@ -137,7 +137,7 @@ def run(
             f"labels in all {len(indices)} slices",
             "Train a model with train_resunet.",
         )
-    _open(work, shared, resume=resume)
+    _open(work, folder, shared, resume=resume)
     if not (work / REPORT).exists():
         made = _make(stack, labels, indices, unlabelled, settings, work)
         there = [name for name in _LEFT if (work / name).exists()]
@@ -225,16 +225,36 @@ def _shared(
     }
 
 
-def _open(work: Path, shared: Mapping[str, Any], *, resume: bool) -> None:
+def _open(work: Path, folder: Path, shared: Mapping[str, Any], *, resume: bool) -> None:
     """Make the hidden folder in which everything is made, or find the one to go on with."""
     kept = work / _SETTINGS
     if resume and kept.exists():
         check_same(read_kept(kept, _CALLED), shared, _CALLED)
         return
+    earlier = _earlier(work, folder)
     if work.exists():
         shutil.rmtree(work)
+    else:
+        strange = [name for name in _LEFT if (folder / name).exists() and name not in earlier]
+        if strange:
+            raise ParameterError(
+                "output",
+                "must not be a folder that holds such files of something else",
+                f"{folder} with {', '.join(strange)}",
+                "Name another folder.",
+            )
     work.mkdir()
+    files.write_text(work / _EARLIER, json.dumps(earlier) + "\n")
     files.write_text(kept, json.dumps(shared, indent=1) + "\n")
+
+
+def _earlier(work: Path, folder: Path) -> list[str]:
+    """What an earlier call left in the folder, which goes when this one is done."""
+    if (work / _EARLIER).exists():
+        return list(read_kept(work / _EARLIER, _CALLED))
+    if (folder / REPORT).exists():
+        return list(read_kept(folder / REPORT, _CALLED)["files"])
+    return []
 
 
 def _put_in_place(work: Path, folder: Path) -> None:
@@ -242,12 +262,12 @@ def _put_in_place(work: Path, folder: Path) -> None:
 
     What is killed meanwhile is gone on with: what is not in the work folder is in place already.
     """
-    there = read_kept(work / REPORT, _CALLED)["files"]
+    there, earlier = read_kept(work / REPORT, _CALLED)["files"], _earlier(work, folder)
     (folder / REPORT).unlink(missing_ok=True)
     for name in _LEFT:
         if (work / name).exists():
             (work / name).replace(folder / name)
-        elif name not in there:
+        elif name not in there and name in earlier:
             # No older one beside a report of a call that made none.
             (folder / name).unlink(missing_ok=True)
     (work / REPORT).replace(folder / REPORT)

@@ -134,7 +134,9 @@ def _check(
         pore.append(float(np.mean((labelled == PORE)[known])))
     on_labels = dict(model.predict_labels(stack, indices))
     true = {index: labels.isel(z=index).to_numpy() for index in indices}
-    right = np.concatenate([(on_labels[z] == true[z])[true[z] > 0] for z in indices])
+    right = np.concatenate(
+        [(on_labels[z] == true[z])[(true[z] > 0) & (on_labels[z] > 0)] for z in indices]
+    )
     score, confusion = float(right.mean()), None
     expected = Estimate(float(np.mean(sure)), None, None)
     alarms = []
@@ -152,6 +154,9 @@ def _check(
         if low is not None and high is not None:
             value = min(expected.value, high)
             expected = Estimate(value, min(value, low), high)
+    if expected.high is None:
+        # Of more classes, or of labels on one slice alone, there is no interval.
+        expected = Estimate(min(expected.value, score), None, None)
     if expected.value < 1 - _MOST_WRONG:
         alarms.append(f"{1 - expected.value:.0%} of the pixels are expected to be wrong")
     return Check(model, score, expected, confusion, tuple(alarms))

@@ -8,6 +8,8 @@ import logging
 import os
 import re
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -163,12 +165,16 @@ def starting(java: Java, *, headless: bool) -> Iterator[None]:
     # Ctrl-C is Python's: it ends a step with a word, where Java's would end the process.
     scyjava.config.add_kwargs(interrupt=False)
     scyjava.config.add_options(jvm_options(java.version, headless=headless))
+    terminated = signal.getsignal(signal.SIGTERM)
     try:
         with _java_home(java.home), _only_errors_logged("jgo"):
             yield
     finally:
         if jpype.isJVMStarted():
             _ours = True
+            if threading.current_thread() is threading.main_thread():
+                # Java's own handler would crash the process: it calls Python from its thread.
+                signal.signal(signal.SIGTERM, terminated or signal.SIG_DFL)
             # scyjava's end waits for every thread of Java that is not a daemon, without limit.
             atexit.unregister(scyjava.shutdown_jvm)
             atexit.register(shutdown)

@@ -107,7 +107,7 @@ class Labeller:
 
     def _press(self, key: str) -> bool:
         """Do what a key is for; False where it is not for us."""
-        if key.isdigit() and 1 <= int(key) <= len(self._bench.classes):
+        if key.isascii() and key.isdigit() and 1 <= int(key) <= len(self._bench.classes):
             self._add(int(key))
         elif key == _ERASE:
             try:
@@ -286,7 +286,9 @@ class _Keys:
         self._imagej = jclass("ij.IJ").getInstance()
 
     def keyPressed(self, event: Any) -> None:  # noqa: N802
-        if event.getModifiersEx() or not self._press(str(event.getKeyChar())):
+        # With Shift, since digits need it on some keyboards.
+        modifiers = int(event.getModifiersEx()) & ~int(event.SHIFT_DOWN_MASK)
+        if modifiers or not self._press(str(event.getKeyChar())):
             self._imagej.keyPressed(event)
 
     def keyReleased(self, event: Any) -> None:  # noqa: N802

@@ -59,7 +59,14 @@ def command_line(command: Command[..., Any], raw: Mapping[str, object]) -> str:
         if parameter.is_flag:
             words += [parameter.option] if value is True else []
         elif value is not None:
-            words += [show(value)] if parameter.positional else [parameter.option, show(value)]
+            shown = show(value)
+            if parameter.positional:
+                words.append(shown)
+            elif shown.startswith("-"):
+                # Else it may be taken for an option.
+                words.append(f"{parameter.option}={shown}")
+            else:
+                words += [parameter.option, shown]
     return shlex.join(words)
 
 

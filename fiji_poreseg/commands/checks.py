@@ -148,12 +148,18 @@ def check_resume(resume: bool, parameter: str, path: Path | None) -> None:
 
 
 def resunet_to_start_from(
-    start: Path | None, network: str, context: str, stack: xr.DataArray, classes: Sequence[str]
+    start: Path | None,
+    network: str,
+    context: str,
+    stack: xr.DataArray,
+    classes: Sequence[str],
+    milling: str,
 ) -> ResUNetModel | None:
     """The ResUNet whose weights a training starts from, None for random ones.
 
     Where nothing is said, it is the one that ships with the package, if it has the size, the
-    context, the detectors and the number of classes that are asked for.
+    context, the detectors and the number of classes that are asked for. It looks at this stack's
+    deeper slices, whichever way its own was milled.
     """
     if start is None:
         alike = network == "base" and context == NEIGHBOURS
@@ -163,10 +169,10 @@ def resunet_to_start_from(
         return None
     if start == Path(PRETRAINED):
         shipped = pretrained()
-        if len(classes) != len(shipped.card.classes):
-            return shipped
         # What its two classes are called does not matter: they are learnt anew.
-        return replace(shipped, card=replace(shipped.card, classes=tuple(classes)))
+        fits = len(classes) == len(shipped.card.classes)
+        names = tuple(classes) if fits else shipped.card.classes
+        return replace(shipped, card=replace(shipped.card, classes=names, milling=milling))
     try:
         found = models.load(start)
     except ParameterError as error:
@@ -175,7 +181,7 @@ def resunet_to_start_from(
         raise ParameterError(
             "start", "must be a ResUNet's file", f"another model in {start}", "Give start=none."
         )
-    return found
+    return replace(found, card=replace(found.card, milling=milling))
 
 
 def check_images(**outputs: Path | None) -> None:

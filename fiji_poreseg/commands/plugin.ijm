@@ -194,7 +194,8 @@ function ask() {
 }
 
 function option(name, value, otherwise) {
-	if (value == otherwise) return "";
+	// Not ==, for which upper and lower case are the same.
+	if (lengthOf("" + value) == lengthOf("" + otherwise) && startsWith("" + value, "" + otherwise)) return "";
 	return name + "=[" + value + "] ";
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 from fiji_poreseg.commands.arguments import command_line
 from fiji_poreseg.commands.macro import record_line
 from fiji_poreseg.commands.spec import Command, Role
+from fiji_poreseg.errors import ParameterError
 
 
 def replay(command: Command[..., Any], bound: Mapping[str, object]) -> dict[str, str]:
@@ -26,17 +27,19 @@ def replay(command: Command[..., Any], bound: Mapping[str, object]) -> dict[str,
     -------
     dict
         ``command_line`` and ``macro_line``. An image that came from no file stands there by its
-        name, or not at all where it has none, like an overlay's selections.
+        name, or not at all where it has none, like an overlay's selections. Where no macro can
+        name a file, a comment says why.
     """
     given = {
         name: _written(bound[name], parameter.info.role)
         for name, parameter in command.parameters.items()
         if name != "resume" and (parameter.required or _is_given(bound[name], parameter.default))
     }
-    return {
-        "command_line": command_line(command, given),
-        "macro_line": record_line(command, given),
-    }
+    try:
+        macro_line = record_line(command, given)
+    except ParameterError as error:
+        macro_line = f"// No macro can: {error}"
+    return {"command_line": command_line(command, given), "macro_line": macro_line}
 
 
 def _is_given(value: object, default: object) -> bool:

@@ -124,7 +124,9 @@ class Parameter:
         """
         if self.info.role in (Role.IMAGE, Role.LABELS, Role.MODEL):
             return value
-        if value is None or (value == "" and self.default is None):
+        if value == "" and self.default in (None, ()):
+            return self.default
+        if value is None:
             if self.default is None:
                 return None
             raise self._error(value)
@@ -165,7 +167,7 @@ class Parameter:
 
     @property
     def _hint(self) -> str:
-        if self.required or self.default is None:
+        if self.required or self.default in (None, ()):
             return f"It is: {self.info.help}."
         return f"Leave it out for {show(self.default)}. It is: {self.info.help}."
 
@@ -176,7 +178,10 @@ def show(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, tuple | list):
         return ",".join(show(item) for item in value)
-    return format(value, "g") if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        short = format(value, "g")
+        return short if float(short) == value else repr(value)
+    return str(value)
 
 
 @dataclass(frozen=True, slots=True)

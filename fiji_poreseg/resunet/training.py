@@ -185,13 +185,14 @@ def train(
         "voxel_size_nm": list(spacing_nm(stack)),
         "nodata": stack.attrs.get("nodata"),
         "seed": seed,
-        **({} if corrections is None else {"correction_weight": correction_weight}),
         # Last: which slices these are depends on what stands above.
         "image": model.digest_of_slices(stack, views.seen),
         "labels": model.digest_of_slices(given, indices),
+        "corrections": None
+        if corrections is None
+        else model.digest_of_slices(corrections, indices),
+        "correction_weight": None if corrections is None else correction_weight,
     }
-    if corrections is not None:
-        settings["corrections"] = model.digest_of_slices(corrections, indices)
     state = checkpoint.resumed(file, settings) if file is not None and resume else None
     if isinstance(state, ResUNetModel):
         return state

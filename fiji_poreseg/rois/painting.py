@@ -58,7 +58,7 @@ def rois_to_labels(
             "ROIs that lie outside the image, or none",
             "Check that they belong to this stack.",
         )
-    return make_labels(values, stack, classes=classes).assign_attrs(dense=False)
+    return make_labels(values, stack, classes=classes).assign_attrs(dense=False, painted=True)
 
 
 def painted(

@@ -37,7 +37,7 @@ from fiji_poreseg.stack.making import (
     make_stack,
     slice_labels_of,
 )
-from fiji_poreseg.stack.values import shown_range, valid_pixels
+from fiji_poreseg.stack.values import holds_data, shown_range, valid_pixels
 
 __all__ = [
     "ASSUMED",
@@ -53,6 +53,7 @@ __all__ = [
     "check_indices",
     "check_spacing",
     "check_two_classes",
+    "holds_data",
     "labels_of_slices",
     "make_labels",
     "make_stack",

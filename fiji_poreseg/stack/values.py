@@ -55,6 +55,17 @@ def shown_range(stack: xr.DataArray, *, look: bool = True) -> tuple[float, float
     return (0.0, 1.0) if stack.dtype.kind == "f" and low >= 0 and high <= 1 else (low, high)
 
 
+def holds_data(stack: xr.DataArray, index: int) -> npt.NDArray[np.bool_]:
+    """Where a slice holds data in all detectors: bool, shape (y, x); see `valid_pixels`."""
+    nodata = stack.attrs.get("nodata")
+    planes = stack.isel(z=index).to_numpy()
+    planes = planes.reshape(-1, *planes.shape[-2:])
+    valid: npt.NDArray[np.bool_] = np.logical_and.reduce(
+        [valid_pixels(plane, nodata) for plane in planes]
+    )
+    return valid
+
+
 def valid_pixels(plane: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.bool_]:
     """Where a slice holds data.
 

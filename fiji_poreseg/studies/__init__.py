@@ -17,7 +17,7 @@ from fiji_poreseg.files import together, write_csv, write_text
 from fiji_poreseg.model import digest_of_slices, likeliest
 from fiji_poreseg.progress import report, track
 from fiji_poreseg.selection import holding
-from fiji_poreseg.stack import spacing_nm
+from fiji_poreseg.stack import holds_data, spacing_nm
 from fiji_poreseg.studies import summary, tables
 from fiji_poreseg.studies.bundle import describe_run
 from fiji_poreseg.studies.plan import (
@@ -193,7 +193,9 @@ def _baseline(stack: xr.DataArray, truth: xr.DataArray, plan: Plan) -> list[Slic
     for index in track(plan.unseen, "Scoring the best threshold"):
         true = truth.isel(z=index).to_numpy()
         found = threshold.apply(grey.isel(z=index).to_numpy())
-        scores.append(score_slice(index, found, true, true > 0))
+        known = (true > 0) & holds_data(stack, index)
+        if known.any():
+            scores.append(score_slice(index, found, true, known))
     return scores
 
 

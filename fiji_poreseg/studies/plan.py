@@ -13,7 +13,7 @@ from fiji_poreseg import selection
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.progress import track
 from fiji_poreseg.resunet import ResUNetModel
-from fiji_poreseg.stack import check_indices, valid_pixels
+from fiji_poreseg.stack import check_indices, holds_data
 
 BLOCKS = "blocks"
 STRATEGIES = (*selection.STRATEGIES, BLOCKS)
@@ -249,14 +249,11 @@ def _asked(stack: xr.DataArray, settings: Settings) -> tuple[int, ...]:
 
 def _classes(stack: xr.DataArray, truth: xr.DataArray) -> list[frozenset[int]]:
     """Which classes are labelled in each slice, where it holds data."""
-    nodata = stack.attrs.get("nodata")
     found = []
     for index in track(range(stack.sizes["z"]), "Looking for labels"):
         true = truth.isel(z=index).to_numpy()
-        if nodata is not None and true.any():
-            planes = np.atleast_3d(stack.isel(z=index).transpose("y", "x", ...).to_numpy())
-            for plane in np.moveaxis(planes, 2, 0):
-                true = np.where(valid_pixels(plane, nodata), true, 0)
+        if true.any():
+            true = np.where(holds_data(stack, index), true, 0)
         found.append(frozenset(np.unique(true).tolist()) - {0})
     return found
 

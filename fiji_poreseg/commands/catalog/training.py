@@ -323,7 +323,7 @@ def train_resunet(
     by_hand = checks.as_corrections(corrections, stack, classes)
     if by_hand is not None:
         given, trained_on = selection.with_corrections(given, trained_on, by_hand)
-    began = checks.resunet_to_start_from(start, network, context, stack, classes)
+    began = checks.resunet_to_start_from(start, network, context, stack, classes, milling)
     # TensorFlow is loaded by the one command that trains with it, not by importing the package.
     from fiji_poreseg.resunet.training import train
 
