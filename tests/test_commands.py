@@ -1,7 +1,9 @@
 """A command is defined once: what every surface makes of it."""
 
+import argparse
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +12,10 @@ import pytest
 
 import fiji_poreseg as fp
 from fiji_poreseg.cli import main
+from fiji_poreseg.commands import arguments
 from fiji_poreseg.commands.catalog import CATALOG
-from fiji_poreseg.commands.spec import Catalog, Param, Presentation, Role
+from fiji_poreseg.commands.replay import replay
+from fiji_poreseg.commands.spec import Catalog, Param, Presentation, Role, show
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -164,6 +168,27 @@ def test_a_command_line_can_be_turned_into_a_macro_line(capsys):
     assert capsys.readouterr().out == (
         'run("PoreSeg Segment", "image=[my stack.tif] model=m.poreseg output=s.tif");\n'
     )
+
+
+@pytest.mark.parametrize("command", CATALOG.values(), ids=lambda command: command.name)
+def test_what_a_recorder_writes_of_empty_fields_is_as_if_left_out(command):
+    for parameter in command.parameters.values():
+        if parameter.info.role is Role.VALUE and not parameter.required:
+            text = "" if parameter.default is None else show(parameter.default)
+            assert parameter.coerce(text) == parameter.default
+
+
+def test_the_lines_that_run_it_again_take_the_same_values():
+    given = {"voxel_size_nm": (9.765625, 4.8828125, 4.8828125), "nodata": -3.4028234663852886e38}
+    command = CATALOG["segment"]
+    written = replay(command, command.bind({"image": "/a/s[1.tif", "model": "pretrained", **given}))
+    parser = argparse.ArgumentParser()
+    arguments.add_commands(parser.add_subparsers(), CATALOG)
+    line = [*shlex.split(written["command_line"])[1:], "--output", "o.tif"]
+    read = command.bind(arguments.given(parser.parse_args(line)))
+    assert {name: read[name] for name in given} == given
+    # No macro can name this file, which is no reason not to say the other line.
+    assert written["macro_line"].startswith("// No macro can: `image` must hold square brackets")
 
 
 @pytest.mark.parametrize(("option", "value"), [("--steps", "0"), ("--slices", "5")])
