@@ -433,6 +433,16 @@ def test_a_fault_stops_the_macro_at_its_line(ij, capfd, line, error, words):
     assert capfd.readouterr() == ("first\n", "")
     assert time.monotonic() - begun < 1.5
     assert ij.run_macro('return "goes on";') == "goes on"
+    # Nor is what was open lost, for whoever corrects the line and goes on.
+    assert ij.run_macro("return getTitle();") == "a"
+
+
+@pytest.mark.parametrize("content", [b"II*\0\x08\0\0\0garbage", b"II*\0\x08"])
+def test_a_damaged_image_is_not_passed_over(ij, tmp_path, content):
+    path = tmp_path / "cut.tif"
+    path.write_bytes(content)
+    with pytest.raises(bridge.MacroError, match=r"Line 1 .* from cut\.tif, which is damaged"):
+        ij.run_macro(f'newImage("before", "8-bit black", 4, 4, 2); open("{path.as_posix()}");')
 
 
 def test_a_command_needs_an_image(ij):

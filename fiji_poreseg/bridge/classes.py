@@ -22,6 +22,22 @@ _INTERPRETER = (
         super.run(program);
     }""",
     "void showError(String title, String text, String[] names) { this.line = this.lineNumber; }",
+    # Without a display all images are those of the batch mode, which an error ends: the images of
+    # earlier macros would be gone.
+    """void error(String message) {
+        java.util.Vector images = imageTable;
+        java.util.Vector activations = imageActivations;
+        boolean batch = batchMode;
+        try {
+            super.error(message);
+        } finally {
+            if (java.awt.GraphicsEnvironment.isHeadless()) {
+                imageTable = images;
+                imageActivations = activations;
+                batchMode = batch;
+            }
+        }
+    }""",
     # Interpreter.abortMacro() waits two seconds and may stop the thread itself.
     "public void leave() { this.done = true; setInstance(null); }",
     # A macro called by this one: its faults are this one's, its exit() is not.
@@ -43,6 +59,15 @@ _FUNCTIONS = (
     # IJ.error() stops a macro only while IJ.run() has set this field; open(), saveAs() and the
     # like would print their error and go on.
     "void doFunction(int type) { receiver.set(null, this.interp); super.doFunction(type); }",
+    # Of a damaged image ImageJ says nothing, and the macro would go on with the one before.
+    """void open() {
+        int before = ij.WindowManager.getImageCount();
+        super.open();
+        String name = ij.io.OpenDialog.getLastName();
+        if (name != null && name.matches("(?i).*\\\\.(tiff?|png|jpe?g|gif|bmp|pgm)")
+                && ij.WindowManager.getImageCount() == before)
+            this.interp.abort("No image could be read from " + name + ", which is damaged");
+    }""",
     """void exit() {
         String message = null;
         if (this.interp.nextToken() == '(') {
