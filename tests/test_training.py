@@ -209,8 +209,9 @@ class TestResume:
             resume(stack)
 
     def test_other_corrections_are_refused(self, resume, tiny):
+        by_hand = tiny[1].where(tiny[1].z.isin(tiny[1].z[[0, 4, 8]]), 0)
         with pytest.raises(fp.ParameterError, match="`corrections` must be what it was in the"):
-            resume(corrections=tiny[1])
+            resume(corrections=by_hand)
 
     @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut off"])
     def test_a_damaged_checkpoint_is_refused(self, content, resume, path):
