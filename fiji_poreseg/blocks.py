@@ -1,4 +1,4 @@
-"""Regions of a slice that overlap and are blended back, so that no seam shows."""
+"""Regions of a slice that overlap, and what of each is put back, so that no seam shows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
-import numpy.typing as npt
 
 
 def tiles(
@@ -45,26 +44,30 @@ def _cuts(length: int, size: int, overlap: int, multiple: int | None) -> list[sl
     return [slice(int(start), int(start) + size) for start in starts]
 
 
-def blend_weights(shape: Sequence[int], overlap: int) -> npt.NDArray[np.float32]:
-    """How much each voxel of a tile counts: 1 inside, falling as a Gaussian towards its border.
+def trusted(
+    place: Sequence[slice], shape: Sequence[int], margin: int
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """What of a tile counts: all but a margin, where the slice goes on behind it.
 
     Parameters
     ----------
+    place
+        Where the tile lies.
     shape
-        Shape of the tile, (y, x).
-    overlap
-        Over how many voxels the weight rises from the border, where tiles overlap as much. Its
-        eighth is the Gaussian's standard deviation, so that of two tiles the one whose border
-        is nearer than 3/8 of the overlap counts less than 1 to 2000.
+        Shape of the slice, (y, x).
+    margin
+        In voxels, at most half of what tiles overlap: these parts then cover the slice.
 
     Returns
     -------
-    numpy.ndarray
-        float32, positive everywhere.
+    tuple of tuple of slice
+        The part's place in the slice, and in the tile.
     """
-    ramps = []
-    for length in shape:
-        near = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
-        outside = np.maximum(overlap - near, 0) / (overlap / 8)
-        ramps.append(np.exp(-(outside**2) / 2))
-    return np.multiply.outer(*ramps).astype(np.float32)
+    inside = [
+        slice(cut.start + margin * (cut.start > 0), cut.stop - margin * (cut.stop < length))
+        for cut, length in zip(place, shape, strict=True)
+    ]
+    return tuple(inside), tuple(
+        slice(part.start - cut.start, part.stop - cut.start)
+        for part, cut in zip(inside, place, strict=True)
+    )

@@ -247,8 +247,12 @@ def likeliest(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
         uint8, shape (y, x): 1 for the first class, and so on; of equal ones the first. 0 where
         there is no data.
     """
-    found: npt.NDArray[np.uint8] = (probabilities.argmax(axis=0) + 1).astype(np.uint8)
-    found[np.isnan(probabilities[0])] = 0
+    # numpy's argmax along the first axis takes twice as long.
+    found, highest = np.ones(probabilities.shape[1:], np.uint8), probabilities[0].copy()
+    for label, plane in enumerate(probabilities[1:], start=2):
+        np.putmask(found, plane > highest, label)
+        np.maximum(highest, plane, out=highest)
+    found[np.isnan(highest)] = 0
     return found
 
 

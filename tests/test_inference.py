@@ -12,7 +12,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import fiji_poreseg as fp
-from fiji_poreseg.blocks import blend_weights, tiles
+from fiji_poreseg.blocks import tiles, trusted
 from fiji_poreseg.resunet.backend import keras, tf
 from fiji_poreseg.resunet.context import channels, existing, fill, with_reach
 from fiji_poreseg.resunet.fused import fused
@@ -155,10 +155,24 @@ def large():
 class TestTiles:
     def test_leave_no_seam(self, resunet, large, monkeypatch):
         (whole,) = predicted(resunet, large, [0]).values()
+        asked = []
+
+        def noted(network, shape, precision):
+            asked.append(shape[2:])
+            return compiled(network, shape, precision)
+
+        monkeypatch.setattr("fiji_poreseg.resunet.inference.compiled", noted)
         monkeypatch.setattr("fiji_poreseg.resunet.inference.LARGEST_TILE", 256)
         (tiled,) = predicted(replace(resunet), large, [0]).values()
-        assert not np.array_equal(tiled, whole)
-        assert np.abs(tiled - whole).max() < 1e-3
+        assert asked == [(240, 240)]
+        np.testing.assert_allclose(tiled, whole, atol=1e-5)
+
+    def test_of_the_augmented_leave_no_seam(self, resunet, large, monkeypatch):
+        part = large[:, :200, :340]
+        (whole,) = predicted(resunet, part, [0], augment=True).values()
+        monkeypatch.setattr("fiji_poreseg.resunet.inference.LARGEST_TILE", 256)
+        (tiled,) = predicted(replace(resunet), part, [0], augment=True).values()
+        np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
     def test_are_smaller_where_memory_is_short(self, resunet, large, monkeypatch):
         (whole,) = predicted(resunet, large, [0]).values()
@@ -173,8 +187,8 @@ class TestTiles:
         monkeypatch.setattr("fiji_poreseg.resunet.inference.compiled", short_of_memory)
         with pytest.warns(fp.PoreSegWarning, match=r"memory is short: .* tiles of 512 x 512"):
             (tiled,) = predicted(replace(resunet), large, [0]).values()
-        assert asked == [1024, 408]
-        assert np.abs(tiled - whole).max() < 1e-3
+        assert asked == [1024, 400]
+        np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
     def test_of_the_smallest_size_say_that_memory_is_short(self, resunet, large, monkeypatch):
         def no_memory(*_):
@@ -207,12 +221,17 @@ class TestTiles:
             (slice(0, 8), slice(976, 2048)),
         ]
 
-    def test_count_little_near_their_border(self):
-        weights = blend_weights((200, 200), 96)
-        assert (weights > 0).all()
-        assert weights[100, 36] / weights[100, 60] < 1 / 2000
-        assert weights[100, 100] == 1
-        np.testing.assert_array_equal(weights, weights[::-1].T)
+    @pytest.mark.parametrize("shape", [(128, 128), (136, 1016), (2048, 400)])
+    def test_of_which_the_margin_does_not_count_cover_the_slice(self, shape):
+        numbers = np.arange(np.prod(shape)).reshape(shape)
+        found = np.full(shape, -1)
+        for place in tiles(shape, 128, 80, 8):
+            inside, of_tile = trusted(place, shape, 40)
+            found[inside] = numbers[place][of_tile]
+            for cut, part, length in zip(place, inside, shape, strict=True):
+                assert part.start - cut.start == (40 if cut.start else 0)
+                assert cut.stop - part.stop == (40 if cut.stop < length else 0)
+        np.testing.assert_array_equal(found, numbers)
 
 
 class TestAugmented:

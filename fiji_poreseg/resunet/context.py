@@ -104,24 +104,29 @@ def fill(
     index: int,
     offsets: Sequence[int],
     offsets_nm: Sequence[float],
+    place: Sequence[slice] = (slice(None), slice(None)),
 ) -> None:
-    """Write all that the network sees of a slice into an array, channels first.
+    """Write what the network sees of a slice, or of a part of it, into an array, channels first.
 
     The same values as `with_reach` makes of `channels`, without the copies in between.
 
     Parameters
     ----------
     planes
-        float32, shape (channels, y, x).
+        float32, shape (channels, y, x) of the part that lies inside of the slice.
     reader, index, offsets
         The slices, which one, and the neighbours in slices of this stack.
     offsets_nm
         Depths of the neighbours.
+    place
+        Which part, rows first; it may go on beyond the slice.
     """
     seen = [reader[index].values, *reader.neighbours(index, offsets)]
+    rows, columns = place
     detectors = reader.detectors
     for number, plane in enumerate(seen):
-        planes[number * detectors : (number + 1) * detectors] = MISSING if plane is None else plane
+        part = MISSING if plane is None else plane[:, rows, columns]
+        planes[number * detectors : (number + 1) * detectors] = part
     shares = _shares(existing(index, offsets, len(reader)), offsets_nm)
     planes[-2:] = shares[:, np.newaxis, np.newaxis]
 

@@ -1,19 +1,19 @@
-"""Prediction with a trained ResUNet: whole slices, the large ones in tiles that are blended."""
+"""Prediction with a trained ResUNet: whole slices, the large ones in tiles that overlap."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
-from itertools import product
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise, product
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from fiji_poreseg.blocks import blend_weights, tiles
+from fiji_poreseg.blocks import tiles, trusted
 from fiji_poreseg.errors import PoreSegWarning
 from fiji_poreseg.resunet.backend import keras, memory_as_error
 from fiji_poreseg.resunet.context import fill
@@ -28,13 +28,68 @@ if TYPE_CHECKING:
 # pixels than a batch go together, because each run costs as much as some thousand pixels.
 LARGEST_TILE = 1152
 BATCH_PIXELS = 256 * 256
-# Both ways from a border between tiles, in pixels of the network's coarsest level: what a pixel
-# is predicted from reaches 6 of them far, and what lies outside of a tile is missing so far in.
-_OVERLAP = 12
-# Where memory is short, tiles are halved as long as they are so many overlaps wide.
-_SMALLEST_TILE = 3
+# How far what a pixel is predicted from reaches, in pixels of the network's coarsest level: its
+# convolutions of 3 x 3 add up to less. So far inside its borders a tile is as the whole slice.
+_REACH = 5
+# Where memory is short, tiles are halved as long as they are so many reaches wide.
+_SMALLEST_TILE = 6
 
 Planes = npt.NDArray[np.float32]
+
+
+class _Sight:
+    """What a network sees of the slices of a stack.
+
+    Parameters
+    ----------
+    trained
+        The model.
+    stack
+        A checked stack.
+    multiple
+        Of which number of voxels both sides of what is seen are.
+    """
+
+    def __init__(self, trained: ResUNetModel, stack: xr.DataArray, multiple: int) -> None:
+        card, context = trained.card, trained.context_on(stack)
+        self._offsets_nm = context.offsets_nm
+        self._offsets = voxel_offsets(context.offsets_nm, stack, card.milling)
+        self._channels = context.channel_count(card.detectors)
+        self._shape = int(stack.sizes["y"]), int(stack.sizes["x"])
+        self.padded = tuple(side + -side % multiple for side in self._shape)
+        self.batch = max(1, BATCH_PIXELS // math.prod(self.padded))
+        seen = sorted({0, *self._offsets})
+        # Of those that a slice does not look at, some have been seen longer ago than some that
+        # no slice will look at again.
+        skipped = max((after - before for before, after in pairwise(seen)), default=0)
+        remembered = self.batch + seen[-1] - seen[0] + skipped
+        self._reader = SliceReader(stack, card.normalisation, remembered)
+        self._planes: Planes = np.zeros((0, 0, 0, 0), np.float32)
+
+    def look(self, indices: Sequence[int], place: Sequence[slice]) -> Planes:
+        """What is seen of a batch of slices at a place, (batch, channels, y, x).
+
+        It lies in memory that is used again: new memory for each would take a tenth of the time.
+        A batch that is not full goes with what was left in it: other shapes must be compiled.
+        """
+        shape = (self.batch, self._channels, *(cut.stop - cut.start for cut in place))
+        if self._planes.shape != shape:
+            self._planes = np.zeros(shape, np.float32)
+        rows, columns = (
+            min(cut.stop, side) - cut.start for cut, side in zip(place, self._shape, strict=True)
+        )
+        for planes, index in zip(self._planes, indices, strict=False):
+            inside = planes[:, :rows, :columns]
+            fill(inside, self._reader, index, self._offsets, self._offsets_nm, place)
+            _reflect(planes, rows, columns)
+        return self._planes
+
+    def cut(self, planes: Planes, index: int) -> Planes:
+        """Take out of what was predicted what lies beyond the slice; NaN where it has no data."""
+        rows, columns = self._shape
+        inside = planes[:, :rows, :columns]
+        inside[:, ~self._reader[index].valid] = np.nan
+        return inside
 
 
 class Predictor:
@@ -56,6 +111,7 @@ class Predictor:
         self._tile = LARGEST_TILE
         # What the network can halve as often as it does.
         self._multiple = 2 ** (len(trained.filters) - 1)
+        self._reach = _REACH * self._multiple
         # Two: a slice that is not square has another shape after a quarter turn.
         self._compiled = lru_cache(maxsize=2)(partial(compiled, _network(trained)))
 
@@ -63,85 +119,63 @@ class Predictor:
         self, stack: xr.DataArray, indices: Sequence[int], *, precision: str, augment: bool
     ) -> Iterator[tuple[int, Planes]]:
         """Yield (index, probabilities) slice by slice: see `ResUNetModel.predict`."""
-        context = self._trained.context_on(stack)
-        offsets = voxel_offsets(context.offsets_nm, stack, self._card.milling)
-        rows, columns = (stack.sizes[axis] for axis in ("y", "x"))
-        padded = [side + -side % self._multiple for side in (rows, columns)]
-        batch = max(1, BATCH_PIXELS // math.prod(padded))
-        # Twice the reach: a neighbour that not every slice looks at is not forgotten in between.
-        remember = batch + 2 * (max((0, *offsets)) - min((0, *offsets)))
-        reader = SliceReader(stack, self._card.normalisation, remember)
-        channels = context.channel_count(self._card.detectors)
-        inputs = np.zeros((batch, channels, *padded), np.float32)
-        predicted = self._augmented if augment else self._in_tiles
-        for first in range(0, len(indices), batch):
-            together = indices[first : first + batch]
-            for planes, index in zip(inputs, together, strict=False):
-                inside = planes[:, :rows, :columns]
-                fill(inside, reader, index, offsets, context.offsets_nm)
-                _reflect(planes, rows, columns)
-            # A batch that is not full goes with what was left in it: other shapes must be compiled.
-            made = predicted(inputs, precision)
-            for index, probabilities in zip(together, made, strict=False):
-                # A copy: what is kept of one slice must not keep the batch.
-                kept = probabilities[:, :rows, :columns].copy()
-                kept[:, ~reader[index].valid] = np.nan
-                yield index, kept
+        sight = _Sight(self._trained, stack, self._multiple)
+        run = partial(self._augmented if augment else self._run, precision=precision)
+        for first in range(0, len(indices), sight.batch):
+            together = indices[first : first + sight.batch]
+            made = self._as_memory_allows(sight, together, run)
+            for index, planes in zip(together, made, strict=True):
+                yield index, sight.cut(planes, index)
 
-    def _augmented(self, inputs: Planes, precision: str) -> Planes:
-        """The mean of what is predicted for all flips and quarter turns."""
-        total = np.zeros(self._made(inputs), np.float32)
-        for turns, flip in product(range(4), (1, -1)):
-            turned = np.rot90(inputs, turns, (2, 3))[..., ::flip]
-            total += np.rot90(self._in_tiles(turned, precision)[..., ::flip], -turns, (2, 3))
-        return total / np.float32(8)
-
-    def _in_tiles(self, inputs: Planes, precision: str) -> Planes:
-        """Predict padded slices, (batch, channels, y, x), in as few tiles as memory allows."""
-        overlap = _OVERLAP * self._multiple
+    def _as_memory_allows(
+        self, sight: _Sight, indices: Sequence[int], run: Callable[[Planes], Planes]
+    ) -> list[Planes]:
+        """Predict slices in as few tiles as memory allows."""
         while True:
             try:
-                return self._blended(inputs, precision, overlap)
+                return self._in_tiles(sight, indices, run)
             except MemoryError:
-                side = min(self._tile, max(inputs.shape[2:])) // 2
+                side = min(self._tile, max(sight.padded)) // 2
                 smaller = side - side % self._multiple
-                if smaller < _SMALLEST_TILE * overlap:
+                if smaller < _SMALLEST_TILE * self._reach:
                     raise
                 self._tile = smaller
                 self._compiled.cache_clear()
                 warnings.warn(
                     f"memory is short: slices are predicted in tiles of {smaller} x {smaller} "
-                    "voxels, which takes longer and may differ a little",
+                    "voxels, which takes longer",
                     PoreSegWarning,
                     stacklevel=2,
                 )
 
-    def _blended(self, inputs: Planes, precision: str, overlap: int) -> Planes:
-        """Predict padded slices in tiles of one size, blended back."""
-        shape = inputs.shape[2:]
-        places = list(tiles(shape, self._tile, overlap, self._multiple))
-        if len(places) == 1:
-            return self._run(inputs, precision)
-        total, weight = np.zeros(self._made(inputs), np.float32), np.zeros(shape, np.float32)
-        # All tiles are of one size. Memory that is new for each would take a tenth of the time.
-        rows, columns = places[0]
-        tile = np.empty_like(inputs[..., rows, columns], order="C")
-        counts = blend_weights(tile.shape[2:], overlap)
-        for place in places:
-            of_all: Any = (..., *place)
-            np.copyto(tile, inputs[of_all])
-            total[of_all] += self._run(tile, precision) * counts
-            weight[place] += counts
-        total /= weight
+    def _in_tiles(
+        self, sight: _Sight, indices: Sequence[int], run: Callable[[Planes], Planes]
+    ) -> list[Planes]:
+        """Predict slices in tiles of one size, and put together what of them is exact."""
+        shape = sight.padded
+        made: list[Planes] = [
+            np.empty((len(self._card.classes), *shape), np.float32) for _ in indices
+        ]
+        for place in tiles(shape, self._tile, 2 * self._reach, self._multiple):
+            inside, of_tile = trusted(place, shape, self._reach)
+            predicted = run(sight.look(indices, place))
+            for whole, part in zip(made, predicted, strict=False):
+                whole[:, *inside] = part[:, *of_tile]
+        return made
+
+    def _augmented(self, inputs: Planes, precision: str) -> Planes:
+        """The mean of what is predicted for all flips and quarter turns."""
+        shape = (len(inputs), len(self._card.classes), *inputs.shape[2:])
+        total: Planes = np.zeros(shape, np.float32)
+        for turns, flip in product(range(4), (1, -1)):
+            turned = np.rot90(inputs, turns, (2, 3))[..., ::flip]
+            total += np.rot90(self._run(turned, precision)[..., ::flip], -turns, (2, 3))
+        total /= 8
         return total
 
     def _run(self, inputs: Planes, precision: str) -> Planes:
         with memory_as_error():
             return self._compiled(inputs.shape, precision)(np.ascontiguousarray(inputs))
-
-    def _made(self, inputs: Planes) -> tuple[int, ...]:
-        """The shape of what is predicted."""
-        return (len(inputs), len(self._card.classes), *inputs.shape[2:])
 
 
 def _network(trained: ResUNetModel) -> keras.Model:
