@@ -545,6 +545,56 @@ def test_without_network_or_cache_one_line_says_so(tmp_path):
     assert "Connect to the internet once" in line
 
 
+def test_garbage_that_java_has_python_collect_is_waited_for_at_the_end():
+    code = (
+        "import gc, time, fiji_poreseg as fp\n"
+        "ij = fp.start()\n"
+        "class Slow:\n"
+        "    def __init__(self, seconds):\n"
+        "        self.end, self.itself = time.monotonic() + seconds, self\n"
+        "    def __del__(self):\n"
+        "        while time.monotonic() < self.end:\n"
+        "            time.sleep(0.01)\n"
+        "gc.collect(), gc.set_threshold(10**9)\n"
+        "Slow(3)\n"
+        "ij.java('java.lang.System').gc()\n"
+        "time.sleep(1)\n"
+        "last = Slow(4)\n"
+        "last.itself = None\n"  # in no circle: it goes when Python has ended
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECK.parents[2]
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_processes_that_start_at_once_do_not_take_each_other_s_jars(tmp_path):
+    code = (
+        "import os, time, scyjava.config\n"
+        f"scyjava.config.set_cache_dir({str(tmp_path)!r})\n"
+        "link = os.link\n"
+        "def as_a_slow_disk(*paths):\n"
+        "    time.sleep(0.3)\n"
+        "    link(*paths)\n"
+        "os.link = as_a_slow_disk\n"
+        "import fiji_poreseg as fp\n"
+        'fp.start().run_macro(\'newImage("a", "8-bit ramp", 64, 64, 1); run("FFT");\')\n'
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=os.environ | {"FIJI_HOME": ""},
+            stderr=subprocess.PIPE,
+            cwd=CHECK.parents[2],
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    said = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], said
+    assert list(tmp_path.rglob("*.jar"))
+
+
 # Finding Java.
 
 

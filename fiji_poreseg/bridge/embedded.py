@@ -22,9 +22,10 @@ def start_imagej(*, headless: bool) -> None:
     headless
         Whether to do without a window. Otherwise ImageJ's own window opens.
     """
-    jvm.start_jvm(headless=headless)
-    jvm.write_utf8()
-    prepare(headless=headless)
+    with jvm.starting_alone():  # the patch reads classes from jars that it opens itself
+        jvm.start_jvm(headless=headless)
+        jvm.write_utf8()
+        prepare(headless=headless)
 
 
 def prepare(*, headless: bool) -> None:

@@ -21,19 +21,22 @@ import jpype.config
 import jpype.nio
 import scyjava
 import scyjava.config
+from filelock import FileLock
 
 from fiji_poreseg.errors import EngineError
 
+# The first one's parent POM has a say in the versions of what none of them names.
 ENDPOINTS = (
+    "org.scijava:scijava-common:2.100.1",
     "net.imagej:ij:1.54p",
     "net.imagej:ij1-patcher:2.0.0",
-    "org.scijava:scijava-common:2.100.1",
     "net.imglib2:imglib2:8.0.1",
     "net.imglib2:imglib2-unsafe:1.0.0",
 )
 OLDEST_JAVA = 11
 _JVM_LIBRARIES = ("lib/server/libjvm.so", "lib/server/libjvm.dylib", "bin/server/jvm.dll")
 _LONGEST_WAIT_S = 1.0
+_LONGEST_START_S = 300.0  # of another process, which may be fetching the jars
 # The default collector puts each slice of 1 MB into a region of 2 MB, and fills half a heap.
 # A new stack must fit among the new objects: else it is copied once more while it is made.
 _HEAP = ("-XX:+UseParallelGC", "-XX:InitialRAMPercentage=10", "-XX:NewRatio=1")
@@ -143,7 +146,8 @@ def start_jvm(*, headless: bool) -> None:
         If there is no Java, or the jars cannot be had.
     """
     java = find_java()
-    scyjava.config.endpoints.extend(set(ENDPOINTS) - set(scyjava.config.endpoints))
+    known = set(scyjava.config.endpoints)
+    scyjava.config.endpoints.extend(each for each in ENDPOINTS if each not in known)
     try:
         with starting(java, headless=headless):
             scyjava.start_jvm()
@@ -167,7 +171,7 @@ def starting(java: Java, *, headless: bool) -> Iterator[None]:
     scyjava.config.add_options(jvm_options(java.version, headless=headless))
     terminated = signal.getsignal(signal.SIGTERM)
     try:
-        with _java_home(java.home), _only_errors_logged("jgo"):
+        with starting_alone(), _java_home(java.home), _only_errors_logged("jgo"):
             yield
     finally:
         if jpype.isJVMStarted():
@@ -178,6 +182,24 @@ def starting(java: Java, *, headless: bool) -> Iterator[None]:
             # scyjava's end waits for every thread of Java that is not a daemon, without limit.
             atexit.unregister(scyjava.shutdown_jvm)
             atexit.register(shutdown)
+
+
+@contextlib.contextmanager
+def starting_alone() -> Iterator[None]:
+    """Let no other process of this package start its JVM meanwhile; may be nested.
+
+    At its start jgo removes the jars that all processes share, and then links them anew. A JVM
+    that has opened them keeps them; one that has not yet would miss classes.
+    """
+    with contextlib.ExitStack() as held:
+        # Without locks (not all file systems have them), or after a long wait (filelock.Timeout is
+        # an OSError), it goes on: that the other process is at this very point is unlikely.
+        with contextlib.suppress(NotImplementedError, OSError):
+            folder = Path(scyjava.config.get_cache_dir())
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / ".fiji-poreseg.lock", is_singleton=True)
+            held.enter_context(lock.acquire(timeout=_LONGEST_START_S))
+        yield
 
 
 def in_short(error: BaseException) -> str:
@@ -258,9 +280,10 @@ def let_go() -> None:
     system = jclass("java.lang.System")
     system.out.flush()
     system.err.flush()
-    # The JVM's proper end waits for such threads. Without it, JPype's own thread must be stopped:
-    # if it asks for Python's lock while Python ends, it takes the process down.
-    jpype.config.destroy_jvm = not _outlasting_threads()
+    # The JVM's proper end waits for such threads. With it or without, JPype's own thread must be
+    # stopped: it runs Python's garbage collection, and if it does while Python ends, it takes the
+    # process down. scyjava has JPype leave it running.
+    jpype.config.free_resources = jpype.config.destroy_jvm = not _outlasting_threads()
     if not jpype.config.destroy_jvm:
         jclass("org.jpype.ref.JPypeReferenceQueue").getInstance().stop()
 
