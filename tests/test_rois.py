@@ -245,6 +245,14 @@ def test_a_damaged_path_is_refused(numbers):
         rois.rois_to_labels([path(*numbers)], stack())
 
 
+def test_a_path_with_a_signalling_nan_is_refused_without_a_warning():
+    roi = path(0, 1, 1, 1, 2, 2)
+    roi.multi_coordinates = np.array(roi.multi_coordinates, np.float32)
+    roi.multi_coordinates.view(np.uint32)[1] = 0x7F800001
+    with pytest.raises(ParameterError, match="coordinates in the image"):
+        rois.rois_to_labels([roi], stack())
+
+
 def test_files_of_the_roi_manager(tmp_path):
     first, second = rectangle(position=1, name="one"), rectangle(position=3, group=1, name="zwei µ")
     first.tofile(tmp_path / "one.roi")

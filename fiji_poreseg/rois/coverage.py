@@ -77,20 +77,22 @@ def _bounds(where: Place) -> Points:
         corners = [(roi.xd, roi.yd), (roi.xd + roi.widthd, roi.yd + roi.heightd)]
     else:
         corners = [(roi.left, roi.top), (roi.right, roi.bottom)]
-    return _checked(where, np.array(corners, float))
+    return _checked(where, corners)
 
 
 def coordinates(where: Place) -> Points:
     """The corners or points of a ROI; a `ParameterError` where they are no numbers of an image."""
-    return _checked(where, np.asarray(where.roi.coordinates(), float))
+    return _checked(where, where.roi.coordinates())
 
 
 def _stroke_width(where: Place) -> float:
     width = float(where.roi.float_stroke_width or where.roi.stroke_width)
-    return max(1.0, float(_checked(where, np.array([width]))[0]))
+    return max(1.0, float(_checked(where, [width])[0]))
 
 
-def _checked(where: Place, numbers: Points) -> Points:
+def _checked(where: Place, given: npt.ArrayLike | None) -> Points:
+    with np.errstate(invalid="ignore"):  # numpy warns of some NaN, which are refused here
+        numbers = np.asarray(given, float)
     # Also false for NaN.
     if not numbers.size or not (np.abs(numbers) < _FARTHEST).all():
         raise where.error(
@@ -101,7 +103,7 @@ def _checked(where: Place, numbers: Points) -> Points:
 
 def _paths(where: Place) -> list[Points]:
     """Take the closed paths of a composite selection apart, areas and holes alike."""
-    numbers = _checked(where, np.asarray(where.roi.multi_coordinates, float))
+    numbers = _checked(where, where.roi.multi_coordinates)
     paths: list[list[Points]] = []
     position = 0
     while position < len(numbers):
