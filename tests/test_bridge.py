@@ -12,6 +12,7 @@ from typing import Annotated
 import jpype
 import numpy as np
 import pytest
+import tifffile
 
 from fiji_poreseg import bridge, files
 from fiji_poreseg.bridge.jvm import find_java
@@ -443,6 +444,30 @@ def test_a_damaged_image_is_not_passed_over(ij, tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(bridge.MacroError, match=r"Line 1 .* from cut\.tif, which is damaged"):
         ij.run_macro(f'newImage("before", "8-bit black", 4, 4, 2); open("{path.as_posix()}");')
+
+
+def test_an_exception_inside_a_command_stops_the_macro(ij, capfd):
+    line = r"Line 2 .* The command ended with java\.awt\.HeadlessException"
+    with pytest.raises(bridge.MacroError, match=line):
+        ij.run_macro('print("first");\nrun("Channels Tool...");\nprint("goes on");')
+    said = capfd.readouterr().out
+    assert said.startswith("first\njava.awt.HeadlessException\n")
+    assert "goes on" not in said
+
+
+def test_imagej_s_own_command_opens_and_writes_folders_of_slices(ij, tmp_path):
+    values = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
+    for name in ("slices", "copy"):
+        (tmp_path / name).mkdir()
+    for index, plane in enumerate(values):
+        tifffile.imwrite(tmp_path / "slices" / f"{index}.tif", plane)
+    ij.run_macro(
+        f'run("Image Sequence...", "dir=[{(tmp_path / "slices").as_posix()}/] sort");'
+        f'run("Image Sequence... ", "dir=[{(tmp_path / "copy").as_posix()}/] format=TIFF");'
+    )
+    np.testing.assert_array_equal(bridge.to_xarray(current(ij)), values)
+    written = [tifffile.imread(path) for path in sorted((tmp_path / "copy").iterdir())]
+    np.testing.assert_array_equal(written, values)
 
 
 def test_a_command_needs_an_image(ij):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 import fiji_poreseg as fp
 from fiji_poreseg import bridge
@@ -98,9 +99,13 @@ def shaped(tmp_path_factory):
 
 @pytest.fixture
 def macro(tmp_path):
-    file = tmp_path / "m.ijm"
+    file, slices = tmp_path / "m.ijm", tmp_path / "slices"
+    slices.mkdir()
+    for index in range(4):
+        tifffile.imwrite(slices / f"{index}.tif", np.full((8, 8), index, np.uint8))
     file.write_text(
-        """newImage("ä", "8-bit ramp", 64, 64, 3); run("Gaussian Blur...", "sigma=2 stack");
+        f"""run("Image Sequence...", "dir=[{slices.as_posix()}/] sort"); print(nSlices);
+        newImage("ä", "8-bit ramp", 64, 64, 3); run("Gaussian Blur...", "sigma=2 stack");
         run("PoreSeg Select Slices", "count=2"); print("ö " + nResults);""",
         encoding="utf-8",
     )
@@ -114,7 +119,7 @@ def test_a_macro_runs_in_a_fiji_without_network_or_java(shaped, macro, tmp_path,
         done = run_macro("--fiji", shaped, macro, **nothing)
     else:
         done = run_macro(macro, FIJI_HOME=str(shaped), **nothing)
-    assert (done.returncode, done.stdout) == (0, "ö 2\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "4\nö 2\n"), done.stderr
     assert "fiji-poreseg" not in done.stderr
 
 

@@ -3,7 +3,8 @@
 ImageJ answers nearly every fault the same way, and goes on after some. These classes change that
 without touching ImageJ's code: the plugin, which calls Python, an interpreter whose errors are
 silent and carry their line, and its functions, for which every error of ImageJ counts and
-`exit("message")` is a fault. A fourth is a virtual stack whose slices come from Python.
+`exit("message")` is a fault. A fourth is a virtual stack whose slices come from Python. And what
+stands in for ImageJ's dialogs where there is no display is completed.
 """
 
 from __future__ import annotations
@@ -59,6 +60,18 @@ _FUNCTIONS = (
     # IJ.error() stops a macro only while IJ.run() has set this field; open(), saveAs() and the
     # like would print their error and go on.
     "void doFunction(int type) { receiver.set(null, this.interp); super.doFunction(type); }",
+    # An exception in a command is printed, and the macro would go on without what it was to do.
+    """void doRun() {
+        java.io.PrintStream out = System.out;
+        ij.macro.PoreSegEar ear = new ij.macro.PoreSegEar(out);
+        System.setOut(ear);
+        try {
+            super.doRun();
+        } finally {
+            System.setOut(out);
+        }
+        if (ear.heard != null) this.interp.abort("The command ended with " + ear.heard);
+    }""",
     # Of a damaged image ImageJ says nothing, and the macro would go on with the one before.
     """void open() {
         int before = ij.WindowManager.getImageCount();
@@ -105,6 +118,26 @@ _FUNCTIONS = (
         return caller.call(name, argument);
     }""",
 )
+# In ij1-patcher 2.0.0 these do nothing: a command that asks for a folder, such as
+# "Image Sequence...", then fails for want of an answer.
+_DIALOG = {
+    "addDirectoryField": "addStringField($1, $2);",
+    "addFileField": "addStringField($1, $2);",
+    "addImageChoice": """{
+        String[] titles = ij.WindowManager.getImageTitles();
+        addChoice($1, titles, $2 == null && titles.length > 0 ? titles[0] : $2);
+    }""",
+    "getNextImage": "return ij.WindowManager.getImage(getNextChoice());",
+}
+# Listens for the exceptions that ij.Executer catches.
+_EAR = (
+    "public PoreSegEar(java.io.PrintStream out) { super(out, true); }",
+    """public void println(String text) {
+        super.println(text);
+        if (this.heard == null && text != null && text.indexOf("\\tat ij.Executer.run") > 0)
+            this.heard = text.substring(0, text.indexOf("\\tat ")).trim();
+    }""",
+)
 _VIRTUAL_STACK = (
     """public PoreSegVirtualStack(int width, int height, int slices, String options) {
         super(width, height, slices, options);
@@ -129,17 +162,31 @@ _VIRTUAL_STACK = (
 )
 
 
+def complete_headless_dialog() -> None:
+    """Let dialogs without a display have fields for folders, files and images.
+
+    To be called in a JVM that has started, before ImageJ is patched.
+    """
+    injector = jclass("net.imagej.patcher.LegacyInjector").class_
+    dialog = _class_pool(injector).get("net.imagej.patcher.HeadlessGenericDialog")
+    for method in dialog.getDeclaredMethods():
+        body = _DIALOG.get(str(method.getName()))
+        if body is not None:
+            method.setBody(body)
+    dialog.toClass(injector)
+
+
 @cache
 def java_classes() -> tuple[Any, Any]:
     """Make the plugin and the interpreter in the running JVM; answers with both."""
-    pool = _class_pool()
+    pool = _class_pool(jclass("ij.IJ").class_)
     return _make_plugin(pool), _make_interpreter(pool)
 
 
 @cache
 def virtual_stack_class() -> Any:
     """Make the virtual stack in the running JVM."""
-    pool = _class_pool()
+    pool = _class_pool(jclass("ij.IJ").class_)
     made = pool.makeClass("ij.PoreSegVirtualStack", pool.get("ij.VirtualStack"))
     _add_field(made, "public java.util.function.IntFunction python;")
     _add_field(made, "private String[] texts;")
@@ -148,10 +195,9 @@ def virtual_stack_class() -> Any:
     return jpype.JClass(made.toClass(jclass("ij.VirtualStack").class_))
 
 
-def _class_pool() -> Any:
+def _class_pool(known: Any) -> Any:
     pool = jclass("javassist.ClassPool")(True)
-    loader = jclass("ij.IJ").class_.getClassLoader()
-    pool.appendClassPath(jclass("javassist.LoaderClassPath")(loader))
+    pool.appendClassPath(jclass("javassist.LoaderClassPath")(known.getClassLoader()))
     return pool
 
 
@@ -166,6 +212,10 @@ def _make_plugin(pool: Any) -> Any:
 def _make_interpreter(pool: Any) -> Any:
     functions = pool.makeClass("ij.macro.PoreSegFunctions", pool.get("ij.macro.Functions"))
     interpreter = pool.makeClass("ij.macro.PoreSegInterpreter", pool.get("ij.macro.Interpreter"))
+    ear = pool.makeClass("ij.macro.PoreSegEar", pool.get("java.io.PrintStream"))
+    _add_field(ear, "public String heard;")
+    _add_constructor(ear, _EAR[0])
+    _add_method(ear, _EAR[1])
     _add_field(interpreter, "public int line;")
     _add_field(functions, "public static java.lang.reflect.Field receiver;")
     _add_constructor(interpreter, "public PoreSegInterpreter() { super(); }")
@@ -179,8 +229,8 @@ def _make_interpreter(pool: Any) -> Any:
     for source in _FUNCTIONS:
         _add_method(functions, source)
     neighbour = jclass("ij.macro.Interpreter").class_
-    made_functions, made = (
-        jpype.JClass(each.toClass(neighbour)) for each in (functions, interpreter)
+    _, made_functions, made = (
+        jpype.JClass(each.toClass(neighbour)) for each in (ear, functions, interpreter)
     )
     receiver = jclass("ij.IJ").class_.getDeclaredField("macroInterpreter")
     receiver.setAccessible(True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import jpype
 
 from fiji_poreseg.bridge import jvm
+from fiji_poreseg.bridge.classes import complete_headless_dialog
 from fiji_poreseg.bridge.window import check_display
 from fiji_poreseg.errors import EngineError
 
@@ -25,6 +26,8 @@ def start_imagej(*, headless: bool) -> None:
     with jvm.starting_alone():  # the patch reads classes from jars that it opens itself
         jvm.start_jvm(headless=headless)
         jvm.write_utf8()
+        if headless:
+            complete_headless_dialog()
         prepare(headless=headless)
 
 

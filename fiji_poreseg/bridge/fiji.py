@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import scyjava
 import scyjava.config
 
 from fiji_poreseg.bridge import jvm
+from fiji_poreseg.bridge.classes import complete_headless_dialog
 from fiji_poreseg.errors import EngineError
 
 _ANOTHER = "Name another Fiji, or leave it out to use ImageJ alone."
@@ -45,6 +47,8 @@ def start_imagej(fiji: Path | str, java: jvm.Java, *, headless: bool) -> Any:
         ]
     # Before the ImageJ in it begins to write.
     scyjava.when_jvm_starts(jvm.write_utf8)
+    if headless:
+        scyjava.when_jvm_starts(_complete_dialog)
     try:
         with jvm.starting(java, headless=headless):
             gateway = imagej.init(str(fiji), mode="headless" if headless else "interactive")
@@ -55,6 +59,11 @@ def start_imagej(fiji: Path | str, java: jvm.Java, *, headless: bool) -> Any:
     if jvm.jclass("ij.Menus").getCommands() is None:
         raise EngineError(f"The ImageJ of {fiji} has no commands without a window. {_ANOTHER}")
     return gateway
+
+
+def _complete_dialog() -> None:
+    with contextlib.suppress(jpype.JException, TypeError):  # a Fiji with another patcher
+        complete_headless_dialog()
 
 
 def _in_words(fiji: Path | str, java: jvm.Java, error: Exception) -> str:
