@@ -61,6 +61,23 @@ def test_imagej_paints_the_same_pixels(ij, tmp_path, number):
     np.testing.assert_array_equal(ij.to_xarray(painted), labels)
 
 
+@pytest.mark.parametrize("bounds", [(3, 4, 20, 11), (0, 0, 9, 30), (5, 2, 40, 40), (1, 1, 3, 2)])
+@pytest.mark.parametrize("diameter", [1, 5, 8, 13, 60])
+def test_rounded_rectangles_are_those_of_imagej(ij, tmp_path, bounds, diameter):
+    stack = fp.make_stack(np.zeros((1, 50, 50), np.uint8), (10, 10, 10), name="s")
+    selection = ij.java("ij.gui.Roi")(*bounds, diameter)
+    selection.setGroup(2)
+    selection.setPosition(1)
+    path = tmp_path / "one.roi"
+    ij.java("ij.io.RoiEncoder").save(selection, str(path))
+    painted = ij.to_imageplus(stack)
+    processor = painted.getProcessor()
+    processor.setRoi(selection)
+    processor.setValue(2)
+    processor.fill(processor.getMask())
+    np.testing.assert_array_equal(labels_from(path, stack), ij.to_xarray(painted))
+
+
 def test_an_overlay_is_saved_in_one_line_and_taken_again(ij, phantom, tmp_path):
     fp.write(tmp_path / "stack.tif", phantom.stack)
     said = ij.run_macro(

@@ -26,6 +26,8 @@ _LINES = (ROI_TYPE.LINE, ROI_TYPE.POLYLINE, ROI_TYPE.FREELINE, ROI_TYPE.ANGLE)
 _AREAS = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
 # Numbers that follow each operation of a path: move, line, quadratic and cubic curve, close.
 _PATH_NUMBERS = (2, 2, 4, 6, 0)
+# How far towards the corner the controls of a quarter of a circle lie.
+_QUARTER = 4 / 3 * (np.sqrt(2) - 1)
 # A curve is cut into so many straight pieces.
 _CURVE_STEPS = np.linspace(0, 1, 33)[1:, np.newaxis]
 
@@ -61,6 +63,8 @@ def covered(where: Place, shape: tuple[int, int]) -> Patch:
         return _oval_patch(_bounds(where), shape)
     if roi.roitype == ROI_TYPE.RECT and roi.multi_coordinates is not None:
         return _area_patch(_paths(where), shape)
+    if roi.roitype == ROI_TYPE.RECT and roi.rounded_rect_arc_size > 0:
+        return _area_patch([_rounded(_bounds(where), roi.rounded_rect_arc_size)], shape)
     if roi.roitype == ROI_TYPE.RECT:
         (left, top), (right, bottom) = _bounds(where)
         corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
@@ -120,6 +124,21 @@ def _paths(where: Place) -> list[Points]:
             paths[-1].append(points)
         position = end
     return [np.concatenate(path) for path in paths]
+
+
+def _rounded(bounds: Points, diameter: float) -> Points:
+    """Points on a rectangle whose corners are quarters of an ellipse, as Java draws them."""
+    (left, top), (right, bottom) = bounds
+    radii = np.minimum(diameter, bounds[1] - bounds[0]) / 2
+    pieces: list[Points] = []
+    for corner in ((right, top), (right, bottom), (left, bottom), (left, top)):
+        towards = radii * np.sign(bounds.mean(axis=0) - corner)
+        ends = [corner + towards * (1, 0), corner + towards * (0, 1)]
+        # Every second corner is gone round from its vertical side to its horizontal one.
+        start, end = ends if len(pieces) % 2 == 0 else ends[::-1]
+        controls = [point + _QUARTER * (corner - point) for point in (start, end)]
+        pieces.append(np.array([start, *_curve(np.array([start, *controls, end]))]))
+    return np.concatenate(pieces)
 
 
 def _curve(controls: Points) -> Points:
