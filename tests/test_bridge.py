@@ -446,6 +446,18 @@ def test_a_damaged_image_is_not_passed_over(ij, tmp_path, content):
         ij.run_macro(f'newImage("before", "8-bit black", 4, 4, 2); open("{path.as_posix()}");')
 
 
+@pytest.mark.parametrize("how", [{"imagej": True}, {"metadata": None}, {"compression": "zlib"}])
+def test_an_image_without_its_end_is_not_taken_for_a_shorter_one(ij, tmp_path, how):
+    path = tmp_path / "whole.tif"
+    values = np.random.default_rng(0).integers(0, 256, (6, 40, 50), np.uint8)
+    tifffile.imwrite(path, values, photometric="minisblack", **how)
+    assert ij.run_macro(f'open("{path.as_posix()}"); return "" + nSlices;') == "6"
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes(path.read_bytes()[:7000])
+    with pytest.raises(bridge.MacroError, match=r"The end of cut\.tif is missing"):
+        ij.run_macro(f'open("{cut.as_posix()}"); print("goes on");')
+
+
 def test_an_exception_inside_a_command_stops_the_macro(ij, capfd):
     line = r"Line 2 .* The command ended with java\.awt\.HeadlessException"
     with pytest.raises(bridge.MacroError, match=line):

@@ -72,14 +72,19 @@ _FUNCTIONS = (
         }
         if (ear.heard != null) this.interp.abort("The command ended with " + ear.heard);
     }""",
-    # Of a damaged image ImageJ says nothing, and the macro would go on with the one before.
+    # Of a damaged image ImageJ says nothing: the macro would go on with the one before, or with
+    # those of its slices that are there.
     """void open() {
         int before = ij.WindowManager.getImageCount();
         super.open();
         String name = ij.io.OpenDialog.getLastName();
-        if (name != null && name.matches("(?i).*\\\\.(tiff?|png|jpe?g|gif|bmp|pgm)")
+        if (name == null) return;
+        if (name.matches("(?i).*\\\\.(tiff?|png|jpe?g|gif|bmp|pgm)")
                 && ij.WindowManager.getImageCount() == before)
             this.interp.abort("No image could be read from " + name + ", which is damaged");
+        if (name.matches("(?i).*\\\\.tiff?")
+                && isCutOff.test(ij.io.OpenDialog.getLastDirectory() + name))
+            this.interp.abort("The end of " + name + " is missing. Copy it again");
     }""",
     """void exit() {
         String message = null;
@@ -218,6 +223,7 @@ def _make_interpreter(pool: Any) -> Any:
     _add_method(ear, _EAR[1])
     _add_field(interpreter, "public int line;")
     _add_field(functions, "public static java.lang.reflect.Field receiver;")
+    _add_field(functions, "public static java.util.function.Predicate isCutOff;")
     _add_constructor(interpreter, "public PoreSegInterpreter() { super(); }")
     _add_constructor(
         functions,

@@ -11,6 +11,7 @@ from typing import Any
 
 import jpype
 
+from fiji_poreseg import files
 from fiji_poreseg.bridge import recorder
 from fiji_poreseg.bridge.classes import PLUGIN, java_classes
 from fiji_poreseg.bridge.dialogs import CommandDialog, log_bug, show_message, wrapped
@@ -53,6 +54,10 @@ class Session:
         plugin, self._interpreter = java_classes()
         self._python = jpype.JProxy("java.util.function.Consumer", dict={"accept": self._accept})
         plugin.python = self._python
+        self._is_cut_off = jpype.JProxy(
+            "java.util.function.Predicate", dict={"test": lambda path: files.is_cut_off(str(path))}
+        )
+        jclass("ij.macro.PoreSegFunctions").isCutOff = self._is_cut_off
 
     def register(self, catalog: Catalog) -> None:
         """Put commands into ImageJ's table and menu; one of the same name is replaced."""

@@ -36,7 +36,7 @@ from fiji_poreseg.files.outputs import (
     write_text,
     written,
 )
-from fiji_poreseg.files.tiff_reading import read_tiff
+from fiji_poreseg.files.tiff_reading import is_cut_off, read_tiff
 from fiji_poreseg.files.tiff_writing import writing_tiff
 from fiji_poreseg.stack import register_converter
 
@@ -49,6 +49,7 @@ __all__ = [
     "begun",
     "check_output",
     "existing_file",
+    "is_cut_off",
     "log_records",
     "not_writable_in_words",
     "read",

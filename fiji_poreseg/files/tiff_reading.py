@@ -106,19 +106,44 @@ def _only_series(tiff: Any, file: Path, parameter: str) -> Any:
     return tiff.series[0]
 
 
-def _check_extent(tiff: Any, series: Any) -> None:
-    size = tiff.filehandle.size
+def is_cut_off(path: PathLike) -> bool:
+    """Whether a TIFF ends before its images do, which not all programs notice.
+
+    Parameters
+    ----------
+    path
+        A file; of one that is no TIFF, or damaged otherwise, it is not said.
+    """
+    try:
+        with (
+            _listening,
+            warnings.catch_warnings(action="ignore"),
+            log_records("tifffile") as records,
+            tifffile.TiffFile(path) as tiff,
+        ):
+            if any(_end(series) > tiff.filehandle.size for series in tiff.series):
+                return True
+    except (tifffile.TiffFileError, *DAMAGE_ERRORS):
+        return False
+    said = " ".join(record.getMessage() for record in records)
+    return "invalid page offset" in said or "corrupted file" in said
+
+
+def _end(series: Any) -> int:
+    """Where in the file the images must end."""
     if series.dataoffset is not None:
-        ends = [series.dataoffset + series.nbytes]
-    else:
-        ends = [
-            offset + count
-            for page in series.pages
-            for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
-        ]
+        return int(series.dataoffset + series.nbytes)
+    return max(
+        int(offset + count)
+        for page in series.pages
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
+    )
+
+
+def _check_extent(tiff: Any, series: Any) -> None:
     metadata = tiff.imagej_metadata or {}
     planes = int(np.prod(series.shape[:-2]))
-    if max(ends) > size or metadata.get("images", planes) != planes:
+    if _end(series) > tiff.filehandle.size or metadata.get("images", planes) != planes:
         raise EOFError
 
 
