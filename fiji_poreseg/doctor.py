@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 
 from fiji_poreseg import bridge
 from fiji_poreseg.bridge import fiji_folder
-from fiji_poreseg.errors import EngineError, MacroError, ParameterError, PoreSegWarning
+from fiji_poreseg.errors import EngineError, MacroError, ParameterError, PoreSegWarning, in_short
 
 _GB = 1e9
 _LITTLE_MEMORY = 4 * _GB
@@ -91,7 +91,7 @@ def examine(fiji: str | Path | None = None) -> Iterator[Finding]:
         except ParameterError as error:
             yield Finding(name, Status.BAD, str(error))
         except Exception as error:  # whatever a broken installation raises is a finding, too
-            yield Finding(name, Status.BAD, f"{type(error).__name__}: {error}", _REINSTALL)
+            yield Finding(name, Status.BAD, in_short(error), _REINSTALL)
 
 
 def python() -> Finding:

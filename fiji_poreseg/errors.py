@@ -76,6 +76,11 @@ class PoreSegWarning(UserWarning):
     """Something was assumed that the user may want to know about."""
 
 
+def in_short(error: BaseException) -> str:
+    """Name the kind of an error and what it says, in one line of bounded length."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 def is_foreseen(error: BaseException) -> bool:
     """Whether an error's message is for the user; of any other the traceback matters."""
     foreseen = (ParameterError, MacroError, EngineError, Canceled, OSError, MemoryError)

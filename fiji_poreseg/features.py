@@ -99,7 +99,13 @@ class FeatureBank:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> FeatureBank:
-        """The bank that `settings` describe, as `dataclasses.asdict` writes them."""
+        """The bank that `settings` describe, as `dataclasses.asdict` writes them.
+
+        Raises
+        ------
+        ValueError
+            If a sigma is not positive.
+        """
         known: dict[str, Any] = {
             field.name: settings[field.name] for field in fields(cls) if field.name in settings
         }
@@ -107,7 +113,18 @@ class FeatureBank:
             if not isinstance(value, bool):
                 one = isinstance(value, (int, float))
                 known[name] = float(value) if one else tuple(map(float, value))
-        return cls(**known)
+        bank = cls(**known)
+        sigmas = [bank.context_sigma_nm, *bank.sigmas_nm, *bank.derivative_sigmas_nm]
+        sigmas += [*bank.laplacian_sigmas_nm, *bank.structure_sigmas_nm, *bank.deviation_sigmas_nm]
+        if not min(sigmas) > 0 or bank.wide_sigma_nm < 0:
+            raise ValueError("a sigma is not positive")
+        return bank
+
+    @property
+    def lengths_nm(self) -> tuple[float, ...]:
+        """All sigmas and offsets."""
+        every = [value for value in asdict(self).values() if not isinstance(value, bool)]
+        return tuple(np.hstack(every).tolist())
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from fiji_poreseg.appearance import Ranges, appearance, ranges
-from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.errors import ParameterError, in_short
 from fiji_poreseg.files import DAMAGE_ERRORS, check_output, replacing
 from fiji_poreseg.slices import PERCENTILES, warn_about_milling, warn_about_spacing
 from fiji_poreseg.stack import Spacing, spacing_nm
@@ -34,6 +34,10 @@ _DENSE_SHARE = 0.5
 _DESCRIPTION = "model.json"
 _LARGEST_DESCRIPTION = 16 * 2**20
 _LARGEST_ARRAYS = 4 * 2**30
+# What the lengths in a file may be: those of a damaged one would take all memory.
+_LENGTHS_NM = (1e-3, 1e9)
+_FARTHEST_VOXELS = 1000
+_MOST_DETECTORS = 100
 # One fixed date: the same model makes the same file, byte for byte.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -325,6 +329,7 @@ def _read(file: Path | IO[bytes], shown: str) -> Model:
                 },
             }
         )
+        _check_card(card)
         return reader(card, description["settings"], arrays)
     except ParameterError:
         raise
@@ -333,8 +338,41 @@ def _read(file: Path | IO[bytes], shown: str) -> Model:
             "model",
             f"must be a whole {SUFFIX} file written by this package",
             shown,
-            f"It cannot be read ({type(error).__name__}: {error}); train or copy it again.",
+            f"It cannot be read ({in_short(error)}); train or copy it again.",
         ) from error
+
+
+def _check_card(card: Card) -> None:
+    shortest, longest = _LENGTHS_NM
+    low, high = card.normalisation
+    rules = {
+        "classes": bool(card.classes) and all(isinstance(name, str) for name in card.classes),
+        "spacing_nm": len(card.spacing_nm) == 3
+        and all(shortest <= step <= longest for step in card.spacing_nm),
+        "detectors": isinstance(card.detectors, int) and 1 <= card.detectors <= _MOST_DETECTORS,
+        "milling": card.milling in ("forward", "reverse"),
+        "training_indices": all(
+            isinstance(index, int) and index >= 0 for index in card.training_indices
+        ),
+        "normalisation": 0 <= low < high <= 100,
+    }
+    wrong = [name for name, holds in rules.items() if not holds]
+    if wrong:
+        raise ValueError(f"its card has an impossible {wrong[0]}")
+
+
+def check_reach(card: Card, lengths_nm: Iterable[float]) -> None:
+    """Find out whether what a model looks at is near enough to be looked at.
+
+    Raises
+    ------
+    ValueError
+        If a length in nm is no number, or more than 1000 voxels of the model.
+    """
+    farthest = _FARTHEST_VOXELS * max(card.spacing_nm)
+    # Also false for NaN.
+    if not all(abs(length) <= farthest for length in lengths_nm):
+        raise ValueError("it looks farther than any model")
 
 
 def _read_description(archive: zipfile.ZipFile, shown: str) -> dict[str, Any]:

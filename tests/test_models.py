@@ -449,6 +449,42 @@ class TestModelFile:
         with pytest.raises(fp.ParameterError, match="a class that the model does not name"):
             fp.load(path)
 
+    @pytest.mark.parametrize(
+        ("part", "name", "value", "reason"),
+        [
+            ("card", "spacing_nm", [0, 10, 10], "impossible spacing_nm"),
+            ("card", "spacing_nm", [10, 10], "impossible spacing_nm"),
+            ("card", "detectors", 2**31 - 1, "impossible detectors"),
+            ("card", "milling", "sideways", "impossible milling"),
+            ("card", "normalisation", [1, 410], "impossible normalisation"),
+            ("card", "normalisation", [99, 1], "impossible normalisation"),
+            ("card", "classes", [], "impossible classes"),
+            ("card", "training_indices", [-1], "impossible training_indices"),
+            ("bank", "sigmas_nm", [1e12], "looks farther than any model"),
+            ("bank", "offsets_nm", [float("nan")], "looks farther than any model"),
+            ("bank", "laplacian_sigmas_nm", [0.0], "a sigma is not positive"),
+        ],
+    )
+    def test_with_impossible_numbers_is_refused(self, path, part, name, value, reason):
+        def impossible(entries):
+            described = json.loads(entries["model.json"])
+            (described["card"] if part == "card" else described["settings"]["bank"])[name] = value
+            return entries | {"model.json": json.dumps(described)}
+
+        self.rewritten(path, impossible)
+        with pytest.raises(fp.ParameterError, match=reason):
+            fp.load(path)
+
+    def test_with_a_long_header_is_refused_in_one_line(self, path):
+        def lengthened(entries):
+            start, rest = entries["threshold.npy"][:8], entries["threshold.npy"][10:]
+            return entries | {"threshold.npy": start + b"\xff\x7f" + rest + b" " * 40_000}
+
+        self.rewritten(path, lengthened)
+        with pytest.raises(fp.ParameterError, match="Header info length") as caught:
+            fp.load(path)
+        assert "\n" not in str(caught.value)
+
     def test_whose_trees_lead_nowhere_is_refused(self, path):
         import io
 

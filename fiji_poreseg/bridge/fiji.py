@@ -13,7 +13,7 @@ import scyjava.config
 
 from fiji_poreseg.bridge import jvm
 from fiji_poreseg.bridge.classes import complete_headless_dialog
-from fiji_poreseg.errors import EngineError
+from fiji_poreseg.errors import EngineError, in_short
 
 _ANOTHER = "Name another Fiji, or leave it out to use ImageJ alone."
 
@@ -75,7 +75,7 @@ def _in_words(fiji: Path | str, java: jvm.Java, error: Exception) -> str:
         error = reason
     if "UnsupportedClassVersionError" in type(error).__name__:
         return f"{what}, which is too old. Set JAVA_HOME to a newer one, such as Java 21."
-    said = jvm.in_short(error)
+    said = in_short(error)
     if isinstance(fiji, str):
         return f"{what}, or not be fetched from Maven ({said}). Connect to the internet, once."
     return f"{what} ({said}). Try whether this Fiji starts by itself, and update it."

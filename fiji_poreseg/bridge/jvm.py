@@ -23,7 +23,7 @@ import scyjava
 import scyjava.config
 from filelock import FileLock
 
-from fiji_poreseg.errors import EngineError
+from fiji_poreseg.errors import EngineError, in_short
 
 # The first one's parent POM has a say in the versions of what none of them names.
 ENDPOINTS = (
@@ -200,11 +200,6 @@ def starting_alone() -> Iterator[None]:
             lock = FileLock(folder / ".fiji-poreseg.lock", is_singleton=True)
             held.enter_context(lock.acquire(timeout=_LONGEST_START_S))
         yield
-
-
-def in_short(error: BaseException) -> str:
-    """Name the kind of an error and what it says, in one line of bounded length."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def jvm_options(version: int, *, headless: bool) -> list[str]:

@@ -13,7 +13,7 @@ import xarray as xr
 
 from fiji_poreseg import files
 from fiji_poreseg import model as models
-from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.errors import ParameterError, in_short
 from fiji_poreseg.measurement import Confusion, confusion_of_scores
 from fiji_poreseg.model import Model
 from fiji_poreseg.resunet import NEIGHBOURS, NONE, PRETRAINED, ResUNetModel, pretrained
@@ -61,7 +61,7 @@ def read_scores(path: Path, segmentation: xr.DataArray) -> Confusion:
         raise ParameterError(
             "scores",
             "must name a file of scores that evaluate wrote",
-            f"{path} ({type(error).__name__}: {error})",
+            f"{path} ({in_short(error)})",
             "Write one with evaluate, on slices that the model was not trained on: json=FILE.",
         ) from error
     if not rows:

@@ -26,6 +26,7 @@ DAMAGE_ERRORS = (
     LookupError,
     OSError,
     RuntimeError,
+    SyntaxError,
     TypeError,
     ValueError,
     lzma.LZMAError,

@@ -138,6 +138,7 @@ def _rounded(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
 
 def _read(card: Card, settings: Mapping[str, Any], arrays: Arrays) -> ForestModel:
     bank = FeatureBank.from_settings(settings["bank"])
+    model.check_reach(card, bank.lengths_nm)
     features = len(bank.names(card.detectors))
     classes = np.array(settings["classes_found"], np.uint8)
     if not ((classes >= 1) & (classes <= len(card.classes))).all():

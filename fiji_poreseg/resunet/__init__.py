@@ -142,9 +142,11 @@ class ResUNetModel(model.Model):
 
 
 def _read(card: Card, settings: Mapping[str, Any], arrays: Arrays) -> ResUNetModel:
+    context = Context(tuple(map(float, settings["context"]["offsets_nm"])))
+    model.check_reach(card, context.offsets_nm)
     return ResUNetModel(
         card,
-        Context(tuple(map(float, settings["context"]["offsets_nm"]))),
+        context,
         tuple(map(int, settings["filters"])),
         {name: arrays[name] for name in settings["order"]},
         tuple(settings["history"]),
