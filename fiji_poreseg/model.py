@@ -24,7 +24,7 @@ import xarray as xr
 from fiji_poreseg.appearance import Ranges, appearance, ranges
 from fiji_poreseg.errors import ParameterError, in_short
 from fiji_poreseg.files import DAMAGE_ERRORS, check_output, replacing
-from fiji_poreseg.slices import PERCENTILES, warn_about_milling, warn_about_spacing
+from fiji_poreseg.slices import PERCENTILES, check_spacing, warn_about_milling
 from fiji_poreseg.stack import Spacing, spacing_nm
 
 FORMAT_VERSION = 1
@@ -414,7 +414,8 @@ def check_fits(card: Card, stack: xr.DataArray, *, any_voxels: bool = False) -> 
     Raises
     ------
     ParameterError
-        If the stack has another number of detectors than the model was trained on.
+        If the stack has another number of detectors than the model was trained on, or its voxels
+        differ by more than 100x.
 
     Warns
     -----
@@ -430,7 +431,7 @@ def check_fits(card: Card, stack: xr.DataArray, *, any_voxels: bool = False) -> 
             "Choose the channels in ImageJ (Image > Color > Arrange Channels), or another model.",
         )
     if not any_voxels:
-        warn_about_spacing(card.spacing_nm, stack)
+        check_spacing(card.spacing_nm, stack)
     turn = "If so, turn the stack round (Image > Transform > Flip Z in ImageJ)."
     warn_about_milling(stack, card.milling, turn)
 

@@ -18,13 +18,13 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.stats import skew
 
-from fiji_poreseg.errors import PoreSegWarning
+from fiji_poreseg.errors import ParameterError, PoreSegWarning
 from fiji_poreseg.stack import Spacing, spacing_nm, valid_pixels
 
 Plane = npt.NDArray[np.float32]
 
 PERCENTILES = (2.0, 98.0)
-_FAR_SPACING = 1.5
+_FAR_SPACING, _OTHER_UNIT = 1.5, 100
 # To tell the direction of milling: how many pairs of slices, and how much of each, in voxels.
 _PAIRS, _LOOKED_AT = 24, 256
 
@@ -175,11 +175,29 @@ def training_advice(milling: str) -> str:
     return f"If so, give milling={'reverse' if milling == 'forward' else 'forward'}."
 
 
-def warn_about_spacing(trained_nm: Spacing, stack: xr.DataArray) -> None:
-    """Warn where a stack's voxels differ by more than 1.5x from those that were trained on."""
+def check_spacing(trained_nm: Spacing, stack: xr.DataArray) -> None:
+    """Compare a stack's voxels with those that a model was trained on.
+
+    Raises
+    ------
+    ParameterError
+        If they differ by more than 100x: what the model looks at would not fit in memory.
+
+    Warns
+    -----
+    PoreSegWarning
+        If they differ by more than 1.5x.
+    """
     here = spacing_nm(stack)
-    ratios = [max(a / b, b / a) for a, b in zip(trained_nm, here, strict=True)]
-    if max(ratios) > _FAR_SPACING:
+    ratio = max(max(a / b, b / a) for a, b in zip(trained_nm, here, strict=True))
+    if ratio > _OTHER_UNIT:
+        raise ParameterError(
+            "image",
+            f"must have voxels of about {_times(trained_nm)} nm (z,y,x), as the model was trained",
+            f"{stack.name} with {_times(here)} nm",
+            "Correct their size or unit (Image > Properties in ImageJ).",
+        )
+    if ratio > _FAR_SPACING:
         warnings.warn(
             f"The model was trained on voxels of {_times(trained_nm)} nm and {stack.name} has "
             f"{_times(here)} nm (z,y,x). Its reach in depth is resampled, its accuracy unknown: "

@@ -111,6 +111,11 @@ def test_another_number_of_detectors_is_refused(model, phantom):
         fp.segment(fp.make_stack(two, (10, 10, 10)), model=model)
 
 
+def test_voxels_in_another_unit_are_refused(model, phantom):
+    with pytest.raises(fp.ParameterError, match=r"about 10 x 10 x 10 nm .* 0\.01 x 0\.01 x 0\.01"):
+        fp.segment(phantom.stack, model=model, voxel_size_nm=(0.01, 0.01, 0.01))
+
+
 def test_far_other_voxels_and_the_other_milling_are_warned_of(model, phantom):
     with pytest.warns(fp.PoreSegWarning, match=r"trained on voxels of 10 x 10 x 10 nm"):
         fp.segment(phantom.stack, model=model, voxel_size_nm=(20, 10, 10), indices=[5])

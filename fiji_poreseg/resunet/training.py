@@ -32,10 +32,10 @@ from fiji_poreseg.resunet.network import build, set_arrays, to_arrays
 from fiji_poreseg.resunet.sampling import Patches, Views
 from fiji_poreseg.slices import (
     SliceReader,
+    check_spacing,
     evenly,
     training_advice,
     warn_about_milling,
-    warn_about_spacing,
 )
 from fiji_poreseg.stack import (
     DEFAULT_CLASSES,
@@ -157,7 +157,7 @@ def train(
     else:
         _check_start(start, network, context, detectors, classes)
         if not start.in_slices:
-            warn_about_spacing(start.card.spacing_nm, stack)
+            check_spacing(start.card.spacing_nm, stack)
         seen = start.context_on(stack)
     given, rehearsed = labels, list[int]()
     if start is not None and len(indices) < _FEWEST_SLICES:
