@@ -385,7 +385,7 @@ def _read_description(archive: zipfile.ZipFile, shown: str) -> dict[str, Any]:
             "model",
             f"must be of format {FORMAT_VERSION} or older",
             f"{shown}, of format {found}",
-            "It was written by a newer fiji-poreseg: upgrade with pip install -U fiji-poreseg.",
+            "It was written by a newer fiji-poreseg: install that, or train it anew with this one.",
         )
     return dict(description)
 

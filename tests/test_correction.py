@@ -60,7 +60,7 @@ def test_what_is_painted_wins_and_is_counted(tmp_path):
     }
     assert written["slices"][1]["solid_to_pore"] == int(FOUND[3, 0, 0] == 2)
     assert written["total"]["pore_to_solid"] == changed
-    assert written["unseen"] == [0]
+    assert (written["checked"], written["unseen"]) == ([1], [0])
     assert made.states == ("unseen", "checked", "touched", "touched")
     expected = painted.copy()
     expected[1] = FOUND[1]

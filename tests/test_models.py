@@ -321,6 +321,7 @@ def test_a_forest_follows_corrections_and_the_more_the_more_they_weigh(phantom):
     assert card.scores["corrected_pixels"] is None
     once, card = error(corrections=by_hand, correction_weight=1)
     assert card.training_indices == (14, 15, 20)
+    assert card.scores["corrected_pixels"] == np.count_nonzero(by_hand)
     often, card = error(corrections=by_hand, correction_weight=20)
     assert card.scores["corrected_pixels"] == np.count_nonzero(by_hand)
     assert often < once < uncorrected
@@ -400,7 +401,7 @@ class TestModelFile:
             return entries | {"model.json": json.dumps(described)}
 
         self.rewritten(path, newer)
-        with pytest.raises(fp.ParameterError, match=r"of format 99.*pip install -U"):
+        with pytest.raises(fp.ParameterError, match=r"of format 99.*a newer fiji-poreseg"):
             fp.segment(phantom.stack, model=path)
 
     @pytest.mark.parametrize("content", [b"", b"no model", b"PK\x03\x04 cut off"])

@@ -68,7 +68,7 @@ def test_a_newer_one_says_what_to_do(tmp_path):
             if name == "model.json":
                 content = json.dumps(json.loads(content) | {"format_version": FORMAT_VERSION + 1})
             new.writestr(name, content)
-    with pytest.raises(fp.ParameterError, match="upgrade with pip install -U fiji-poreseg"):
+    with pytest.raises(fp.ParameterError, match="written by a newer fiji-poreseg"):
         fp.load(newer)
 
 

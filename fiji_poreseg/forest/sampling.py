@@ -20,14 +20,15 @@ _CUT_SHARE = 0.3
 class Sample(NamedTuple):
     """Labelled pixels: their features `x`, classes `y` and slices `z`.
 
-    `weights` is how much each counts, `whole` says where no neighbour was hidden, and
-    `labelled_share` is that of the slices' pixels.
+    `weights` is how much each counts, `corrected` says which a person stated, `whole` where no
+    neighbour was hidden, and `labelled_share` is that of the slices' pixels.
     """
 
     x: Features
     y: npt.NDArray[np.uint8]
     z: npt.NDArray[np.intp]
     weights: npt.NDArray[np.float64]
+    corrected: npt.NDArray[np.bool_]
     whole: npt.NDArray[np.bool_]
     labelled_share: float
 
@@ -38,6 +39,7 @@ class Sample(NamedTuple):
             self.y[chosen],
             self.z[chosen],
             self.weights[chosen],
+            self.corrected[chosen],
             self.whole[chosen],
             self.labelled_share,
         )
@@ -53,7 +55,7 @@ def draw(
     correction_weight: float,
 ) -> Sample:
     """Draw labelled pixels, as many from each slice as there are to have, corrected ones first."""
-    x, y, z, weights, whole, labelled = [], [], [], [], [], []
+    x, y, z, corrected, whole, labelled = [], [], [], [], [], []
     share = max(2, pixels // len(indices))
     for index in track(indices, "Computing features"):
         plane = labels.isel(z=index).to_numpy().ravel()
@@ -74,15 +76,17 @@ def draw(
         x.append(reader.pixels(index, where, hidden))
         y.append(plane[where])
         z.append(np.full(len(where), index))
-        weights.append(np.where(by_hand[where], float(correction_weight), 1.0))
+        corrected.append(by_hand[where])
         whole.append(~hidden.any(axis=0))
     found = np.concatenate(y)
     check_two_classes(np.unique(found).tolist(), labels.attrs["classes"])
+    stated = np.concatenate(corrected)
     return Sample(
         np.concatenate(x),
         found,
         np.concatenate(z),
-        np.concatenate(weights),
+        np.where(stated, float(correction_weight), 1.0),
+        stated,
         np.concatenate(whole),
         float(np.mean(labelled or [0])),
     )

@@ -110,7 +110,7 @@ def train(
             "out_of_bag_accuracy": _out_of_bag(classifier),
             "held_out_accuracy": None if held_out is None else held_out.accuracy,
             "pixels": len(sample.y),
-            "corrected_pixels": int(np.count_nonzero(sample.weights != 1)) or None,
+            "corrected_pixels": int(np.count_nonzero(sample.corrected)) or None,
         },
         packages=("scikit-learn",),
     )

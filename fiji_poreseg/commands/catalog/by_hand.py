@@ -275,5 +275,8 @@ def _write_correction(made: Correction, hand: Path | None, json: Path | None) ->
         files.write(hand, made.hand, parameter="hand")
     if json is not None:
         slices = [asdict(one) | {"state": made.states[one.index]} for one in made.changes]
-        unseen = [index for index, state in enumerate(made.states) if state == audit.UNSEEN]
-        checks.write_json(json, {"slices": slices, "total": made.total, "unseen": unseen})
+        states = {
+            state: [index for index, found in enumerate(made.states) if found == state]
+            for state in (audit.CHECKED, audit.UNSEEN)
+        }
+        checks.write_json(json, {"slices": slices, "total": made.total, **states})
