@@ -33,7 +33,9 @@ class ParameterError(ValueError):
         self.rule = rule
         self.value = value
         self.hint = hint
-        shown = value if isinstance(value, str) else repr(value)
+        shown = value if isinstance(value, str) else " ".join(repr(value).split())
+        # A line end, a tab or what else cannot be shown would tear the message apart.
+        shown = "".join(each if each.isprintable() else "\ufffd" for each in shown)
         if len(shown) > _LONGEST_VALUE:
             shown = shown[: _LONGEST_VALUE - 1] + "…"
         super().__init__(f"`{parameter}` {rule}, but is: {shown or '(empty)'}. {hint}")

@@ -237,6 +237,15 @@ class TestOmeZarr:
         with pytest.raises(ParameterError, match=f"`image` must be .*({said})"):
             fp.read(tmp_path / "s.zarr")
 
+    def test_a_number_of_slices_that_no_memory_holds_is_refused(self, tmp_path):
+        fp.write(tmp_path / "s.zarr", grey())
+        file = tmp_path / "s.zarr" / "0" / "zarr.json"
+        metadata = json.loads(file.read_text())
+        metadata["shape"][0] = 2**31 - 1
+        file.write_text(json.dumps(metadata))
+        with pytest.raises(ParameterError, match="more than 1000000 slices"):
+            fp.read(tmp_path / "s.zarr")
+
     def test_a_path_does_not_lead_out(self, tmp_path):
         fp.write(tmp_path / "other.zarr", grey())
         fp.write(tmp_path / "s.zarr", grey())

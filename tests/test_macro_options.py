@@ -36,6 +36,13 @@ def test_refuses_what_has_two_meanings(text, named):
         parse_options(text)
 
 
+@pytest.mark.parametrize("end", ["\n", "\x85", "\u2028"])
+def test_a_refusal_is_one_line(end):
+    with pytest.raises(ParameterError) as caught:
+        parse_options(f"] a=b{end}c=d")
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_any_value_comes_back():
     chance = random.Random(0)
     letters = "ab ='\"\\,;()孔ö\t\n[]"

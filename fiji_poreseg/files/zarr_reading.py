@@ -36,6 +36,7 @@ _MOST_METADATA_BYTES = 2**24
 # A kilometre; what is farther is no length.
 _FARTHEST_NM = 1e12
 _MOST_PLANE_BYTES = 2**32
+_MOST_PLANES = 10**6
 _MOST_CHUNK_BYTES = 2**30
 # Slices of chunks deeper than one slice are kept decoded up to this.
 _LAYER_BYTES = 2**29
@@ -195,6 +196,8 @@ def _array(folder: Path, path: str) -> zarr.Array[Any]:
         raise TypeError(f"values of {array.dtype}")
     if 0 in array.shape:
         raise ValueError(f"an array of shape {array.shape}")
+    if math.prod(array.shape[:-2]) > _MOST_PLANES:
+        raise ValueError(f"more than {_MOST_PLANES} slices")
     plane = math.prod(array.shape[-2:]) * array.dtype.itemsize
     chunk = max(math.prod(array.chunks), math.prod(array.shards or ())) * array.dtype.itemsize
     if plane > _MOST_PLANE_BYTES or chunk > _MOST_CHUNK_BYTES:
