@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -431,6 +432,27 @@ class TestModelFile:
         with pytest.raises(fp.ParameterError, match="must be a whole"):
             fp.load(path)
         assert not (tmp_path / "sprung").exists()
+
+    @pytest.mark.parametrize("hidden", [False, True])
+    def test_with_a_lambda_layer_in_it_runs_none_of_it(self, path, tmp_path, hidden):
+        from fiji_poreseg.resunet.backend import keras
+
+        sprung, trap = tmp_path / "sprung", tmp_path / "trap.keras"
+        code = f"lambda x: (open({str(sprung)!r}, 'w').close(), x)[1]"
+        layer = keras.layers.Lambda(eval(code), output_shape=(4,))
+        keras.Sequential([keras.Input((4,)), layer]).save(trap)
+        if hidden:
+            with zipfile.ZipFile(trap) as archive:
+                entries = {name: archive.read(name) for name in archive.namelist()}
+            self.rewritten(path, lambda own: own | entries)
+            fp.load(path)
+        else:
+            with pytest.raises(fp.ParameterError, match="must be a whole"):
+                fp.load(shutil.copy(trap, tmp_path / "trap.poreseg"))
+        assert not sprung.exists()
+        # What Keras does where it is told to trust the file.
+        keras.saving.load_model(trap, safe_mode=False)(np.ones((1, 4)))
+        assert sprung.exists()
 
     def test_with_the_weights_of_another_network_is_refused(self, resunet, tmp_path, phantom):
         path = tmp_path / "r.poreseg"
