@@ -70,7 +70,9 @@ _FUNCTIONS = (
         } finally {
             System.setOut(out);
         }
-        if (ear.heard != null) this.interp.abort("The command ended with " + ear.heard);
+        if (ear.heard != null)
+            this.interp.abort("The command ended with " + ear.heard
+                + ". Try this line in ImageJ's window");
     }""",
     # Of a damaged image ImageJ says nothing: the macro would go on with the one before, or with
     # those of its slices that are there.

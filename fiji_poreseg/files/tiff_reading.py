@@ -52,13 +52,22 @@ def read_tiff(path: PathLike, parameter: str) -> xr.DataArray:
 
 
 @contextmanager
+def _listened() -> Iterator[list[logging.LogRecord]]:
+    """Collect what tifffile logs: it tells of some damage in no other way, and goes on."""
+    # What listens belongs to the whole process, so that one thread at a time may.
+    with (
+        _listening,
+        warnings.catch_warnings(action="ignore"),
+        log_records("tifffile") as records,
+    ):
+        yield records
+
+
+@contextmanager
 def damage_as_error(file: Path, parameter: str) -> Iterator[None]:
     """Raise what a damaged TIFF raises as a `ParameterError`."""
-    # tifffile tells of damage partly by exceptions and partly by the log, and goes on then. What
-    # listens belongs to the whole process, so that one thread at a time may.
     try:
-        with _listening, warnings.catch_warnings(), log_records("tifffile") as records:
-            warnings.simplefilter("ignore")
+        with _listened() as records:
             yield
     except ParameterError:
         raise
@@ -115,12 +124,7 @@ def is_cut_off(path: PathLike) -> bool:
         A file; of one that is no TIFF, or damaged otherwise, it is not said.
     """
     try:
-        with (
-            _listening,
-            warnings.catch_warnings(action="ignore"),
-            log_records("tifffile") as records,
-            tifffile.TiffFile(path) as tiff,
-        ):
+        with _listened() as records, tifffile.TiffFile(path) as tiff:
             if any(_end(series) > tiff.filehandle.size for series in tiff.series):
                 return True
     except (tifffile.TiffFileError, *DAMAGE_ERRORS):
