@@ -364,6 +364,13 @@ def _check_card(card: Card) -> None:
 def check_reach(card: Card, lengths_nm: Iterable[float]) -> None:
     """Find out whether what a model looks at is near enough to be looked at.
 
+    Parameters
+    ----------
+    card
+        What the model says of itself.
+    lengths_nm
+        How far it looks and how wide it blurs, in nm.
+
     Raises
     ------
     ValueError

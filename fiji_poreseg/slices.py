@@ -178,6 +178,13 @@ def training_advice(milling: str) -> str:
 def check_spacing(trained_nm: Spacing, stack: xr.DataArray) -> None:
     """Compare a stack's voxels with those that a model was trained on.
 
+    Parameters
+    ----------
+    trained_nm
+        Those of the model in nm, (z, y, x).
+    stack
+        A checked stack.
+
     Raises
     ------
     ParameterError
