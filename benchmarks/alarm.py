@@ -1,6 +1,6 @@
 """When the out-of-range alarm sounds, and what a model makes of such slices.
 
-    python benchmarks/alarm.py        20 minutes on 2 cores
+    python benchmarks/alarm.py        5 minutes on 2 cores
 
 A forest is trained on 5 slices of the default phantom and applied to phantoms and images of other
 looks. Beside its accuracy there stands that of a forest that was trained on those, and of the

@@ -1,6 +1,6 @@
 """How many pixels somebody corrects until a stack is right: where `suggest` points, or slices.
 
-    python benchmarks/correction.py        30 minutes on 2 cores
+    python benchmarks/correction.py        4 minutes on 2 cores
 
 A forest learns from scribbles on 5 slices and segments the stack. Then, round after round, a
 simulated person who knows the truth corrects at most so many regions where `suggest` points, or
