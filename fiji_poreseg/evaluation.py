@@ -428,20 +428,32 @@ def best_threshold(
     """
     grey = stack.isel(c=0) if "c" in stack.dims else stack
     indices = [z for z in range(grey.sizes["z"]) if truth.isel(z=z).to_numpy().any()]
-    low, high = float(grey.min()), float(grey.max())
-    integer = grey.dtype.kind in "ui" and high - low < _BINS
-    step = 1.0 if integer or high == low else (high - low) / (_BINS - 1)
-    counts = np.zeros((2, _BINS), np.int64)
-    for z in track(indices, "Finding the best threshold"):
+
+    def of_class(z: int) -> list[npt.NDArray[np.float64]]:
+        """The grey values of pore and of solid that count in a slice."""
         values, true = grey.isel(z=z).to_numpy(), truth.isel(z=z).to_numpy()
         if "nodata" in stack.attrs:
             true = np.where(holds_data(stack, z), true, 0)
         found = None if segmentation is None else segmentation.isel(z=z).to_numpy()
         if found is not None and found.any():
             true = np.where(found > 0, true, 0)
-        bins = ((values.astype(np.float64) - low) / step).round().astype(np.int64)
-        for row, which in enumerate((PORE, SOLID)):
-            counts[row] += np.bincount(bins[true == which], minlength=_BINS)
+        return [values[true == which].astype(np.float64) for which in (PORE, SOLID)]
+
+    # What is left out has no part in the range: a border of -1e6 would leave one level to all.
+    reaches = [
+        (values.min(), values.max())
+        for z in track(indices, "Finding the range of greys")
+        for values in of_class(z)
+        if values.size
+    ]
+    low, high = (float(np.min(reaches)), float(np.max(reaches))) if reaches else (0.0, 0.0)
+    integer = grey.dtype.kind in "ui" and high - low < _BINS
+    step = 1.0 if integer or high == low else (high - low) / (_BINS - 1)
+    counts = np.zeros((2, _BINS), np.int64)
+    for z in track(indices, "Finding the best threshold"):
+        for row, values in enumerate(of_class(z)):
+            bins = ((values - low) / step).round().astype(np.int64)
+            counts[row] += np.bincount(bins, minlength=_BINS)
     options = [_best_bin(counts, brighter, by) for brighter in (True, False)]
     (_, cut), brighter = max(zip(options, (True, False), strict=True))
     # A bin of integers is one grey value; of others it reaches half a step beyond its middle.
@@ -455,7 +467,7 @@ def _best_bin(counts: npt.NDArray[np.int64], brighter: bool, by: str) -> tuple[f
     hits = solid - solid_below if brighter else solid_below
     false = pore - pore_below if brighter else pore_below
     if by == "accuracy":
-        score = (hits + pore - false) / (pore + solid)
+        score = (hits + pore - false) / np.maximum(pore + solid, 1)
     else:
         score = 2 * hits / np.maximum(hits + false + solid, 1)
     best = int(np.argmax(score))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from scipy.stats import norm
 from scipy.stats import t as students_t
 
 from fiji_poreseg.errors import ParameterError
@@ -19,10 +20,25 @@ from fiji_poreseg.stack import PORE, SOLID
 CONFIDENCE = 0.95
 # What the rates of two classes have in common with guessing: they add up to 1.
 _LEAST_GAIN = 0.05
+# By which a rate is changed to see what follows from it.
+_STEP = 1e-6
 
-Confusion: TypeAlias = npt.NDArray[np.float64]
-"""Shape (slices, 2, 2): in each slice that was held out, as what the true pore and the true solid
-were found, pore or solid; in pixels or as shares of the slice."""
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """As what true pore and true solid were found, on slices that were held out.
+
+    Parameters
+    ----------
+    counts
+        Shape (slices, 2, 2): in each slice, of the true pore and of the true solid, as much as
+        was found pore and as was found solid; in pixels or as shares of the slice.
+    in_pixels
+        Whether these are pixels. Shares are of whole slices, in which chance plays no part.
+    """
+
+    counts: npt.NDArray[np.float64]
+    in_pixels: bool
 
 
 class Estimate(NamedTuple):
@@ -115,7 +131,9 @@ def corrected_porosity(apparent: float, confusion: Confusion) -> Estimate:
     Pore that is taken for solid and solid that is taken for pore do not make up for each other;
     how often either happens is known from the slices that were held out (Rogan and Gladen, Am. J.
     Epidemiology 107 (1978), doi 10.1093/oxfordjournals.aje.a112510). It does not matter how much
-    of either class was labelled. The interval is the jackknife's, over slices.
+    of either class was labelled. The interval is the jackknife's, over slices, and at least what
+    so few pixels leave to chance, also where all of them are right (Lang and Reiczigel, Preventive
+    Veterinary Medicine 113 (2014), doi 10.1016/j.prevetmed.2013.09.015).
 
     Parameters
     ----------
@@ -129,7 +147,7 @@ def corrected_porosity(apparent: float, confusion: Confusion) -> Estimate:
     ParameterError
         If by `confusion` the segmentation is hardly better than guessing.
     """
-    return _jackknifed(lambda part: _porosity(apparent, *_rates(part)), confusion)
+    return _estimated(lambda *rates: _porosity(apparent, *rates), confusion)
 
 
 def expected_accuracy(apparent: float, confusion: Confusion) -> Estimate:
@@ -149,12 +167,11 @@ def expected_accuracy(apparent: float, confusion: Confusion) -> Estimate:
         If by `confusion` the segmentation is hardly better than guessing.
     """
 
-    def accuracy(part: Confusion) -> float:
-        pore_right, solid_right = _rates(part)
-        porosity = _porosity(apparent, pore_right, solid_right)
+    def accuracy(pore_right: float, solid_right: float) -> float:
+        porosity = _share(_porosity(apparent, pore_right, solid_right))
         return porosity * pore_right + (1 - porosity) * solid_right
 
-    return _jackknifed(accuracy, confusion)
+    return _estimated(accuracy, confusion)
 
 
 def confusion_of_scores(rows: Sequence[Mapping[str, Any]]) -> Confusion:
@@ -174,7 +191,7 @@ def confusion_of_scores(rows: Sequence[Mapping[str, Any]]) -> Confusion:
             (both_pore, true_pore - both_pore),
             (pore - both_pore, 1 - true_pore - pore + both_pore),
         )
-    return made
+    return Confusion(made, in_pixels=False)
 
 
 def confusion_of_labels(
@@ -193,12 +210,12 @@ def confusion_of_labels(
             for column, label in enumerate((PORE, SOLID)):
                 both = (labels[index] == truth) & (found[index] == label)
                 place[row, column] = np.count_nonzero(both)
-    return made
+    return Confusion(made, in_pixels=True)
 
 
-def _rates(confusion: Confusion) -> tuple[float, float]:
+def _rates(counts: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Which share of the true pore, and of the true solid, is found to be it."""
-    total = confusion.sum(axis=0)
+    total = counts.sum(axis=0)
     known = total.sum(axis=1)
     if not known.all():
         raise ParameterError(
@@ -219,20 +236,51 @@ def _rates(confusion: Confusion) -> tuple[float, float]:
 
 
 def _porosity(apparent: float, pore_right: float, solid_right: float) -> float:
-    porosity = (apparent - 1 + solid_right) / (pore_right + solid_right - 1)
-    return min(1.0, max(0.0, porosity))
+    """The true porosity; beyond 0 and 1 where chance has it so, until an interval is found."""
+    return (apparent - 1 + solid_right) / (pore_right + solid_right - 1)
 
 
-def _jackknifed(number: Callable[[Confusion], float], confusion: Confusion) -> Estimate:
-    """A share from all slices, and its interval from how it changes without each of them."""
-    value = number(confusion)
-    slices = len(confusion)
+def _share(number: float) -> float:
+    return min(1.0, max(0.0, number))
+
+
+def _estimated(number: Callable[[float, float], float], confusion: Confusion) -> Estimate:
+    """A share that follows from which shares of pore and solid are found right."""
+    # Slices in which nothing is known are none.
+    counts = confusion.counts[confusion.counts.any(axis=(1, 2))]
+    rates, slices = _rates(counts), len(counts)
+    value = number(*rates)
     without: list[float] = []
     with suppress(ParameterError):
         # Where a class is in one slice only, nothing is known without it.
-        without += [number(np.delete(confusion, left_out, axis=0)) for left_out in range(slices)]
+        without += [
+            number(*_rates(np.delete(counts, left_out, axis=0))) for left_out in range(slices)
+        ]
     if len(without) < 2:
-        return Estimate(value, None, None)
-    error = np.sqrt((slices - 1) * np.var(without))
-    reach = float(error * students_t.ppf((1 + CONFIDENCE) / 2, slices - 1))
-    return Estimate(value, max(0.0, value - reach), min(1.0, value + reach))
+        return Estimate(_share(value), None, None)
+    quantile = (1 + CONFIDENCE) / 2
+    reach = students_t.ppf(quantile, slices - 1) * np.sqrt((slices - 1) * np.var(without))
+    if confusion.in_pixels:
+        reach = max(reach, norm.ppf(quantile) * _chance(number, rates, counts))
+    return Estimate(_share(value), _share(value - reach), _share(value + reach))
+
+
+def _chance(
+    number: Callable[[float, float], float],
+    rates: tuple[float, float],
+    counts: npt.NDArray[np.float64],
+) -> float:
+    """Standard error of a number if each pixel were found right or wrong by chance alone.
+
+    Two right and two wrong ones are added, so that it is not 0 where none is wrong (Agresti and
+    Coull, The American Statistician 52 (1998), doi 10.1080/00031305.1998.10480550).
+    """
+    known = counts.sum(axis=(0, 2)) + 4
+    shares = (np.asarray(rates) * (known - 4) + 2) / known
+    slopes = np.array(
+        [
+            (number(*(rates + step)) - number(*(rates - step))) / (2 * _STEP)
+            for step in _STEP * np.eye(2)
+        ]
+    )
+    return float(np.sqrt(np.sum(slopes**2 * shares * (1 - shares) / known)))

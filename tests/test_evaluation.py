@@ -129,6 +129,36 @@ def test_a_border_without_data_has_no_part_in_the_threshold():
     assert threshold == best_threshold(inner[2], inner[1])
 
 
+def test_a_border_far_from_the_greys_costs_no_levels():
+    true = np.random.default_rng(2).integers(1, 3, (3, 8, 8)).astype(np.uint8)
+    grey = np.pad(np.where(true == 2, 0.7, 0.3), 2, constant_values=-1e6)[2:-2]
+    truth = stack_of(np.pad(true, 2, constant_values=1)[2:-2])
+    stack = stack_of(grey, np.float32).assign_attrs(nodata=-1e6)
+    threshold = best_threshold(stack, truth)
+    assert 0.3 < threshold.grey < 0.7
+    covered = truth.copy(data=np.where(grey > 0, truth, 0))
+    report = fp.evaluate(covered, truth, stack=stack)
+    assert [row.accuracy for row in report.baseline.slices] == [1, 1, 1]
+
+
+def test_where_nothing_can_be_scored_it_is_said_so_with_greys_too():
+    truth = stack_of(np.ones((2, 4, 4), np.uint8))
+    nothing = stack_of(np.zeros((2, 4, 4), np.uint8)).assign_attrs(classes=("pore", "solid"))
+    with pytest.raises(fp.ParameterError):
+        fp.evaluate(nothing, truth, stack=stack_of(np.ones((2, 4, 4)), np.float32))
+
+
+@pytest.mark.parametrize("foreground", ["solid", "pore"])
+def test_a_boolean_mask_is_a_mask(foreground):
+    solid = np.random.default_rng(3).random((2, 5, 5)) > 0.6
+    given = solid if foreground == "solid" else ~solid
+    truth = stack_of(np.where(solid, 2, 1))
+    report = fp.evaluate(truth, given, mask_foreground=foreground)
+    assert [row.accuracy for row in report.slices] == [1, 1]
+    with pytest.raises(fp.ParameterError, match="a mask of two values"):
+        fp.correct(truth, given)
+
+
 def test_of_several_detectors_the_first_gives_the_threshold():
     grey = np.stack([np.where(TRUE == 2, 200, 100), np.zeros_like(TRUE)]).astype(np.uint8)
     scored = fp.evaluate(stack_of(FOUND), stack_of(TRUE), stack=fp.make_stack(grey, (10, 10, 10)))
@@ -244,6 +274,36 @@ class TestCorrectedPorosity:
             made = measurement.measure(truth.copy(data=values), range(40), counted).corrected
             held += made.low < true < made.high
         assert 51 <= held < 60
+
+    @pytest.mark.parametrize("true", [0.02, 0.5, 0.98])
+    @pytest.mark.parametrize("rates", [(0.9, 0.97), (0.999, 0.998)])
+    def test_it_is_right_near_the_ends_and_where_labels_are_easy(self, true, rates):
+        """Few labels, of which all or nearly all may be found right; porosity near 0 and 1."""
+        rng, held = np.random.default_rng(7), 0
+        apparent = true * rates[0] + (1 - true) * (1 - rates[1])
+        for _ in range(300):
+            right = rng.binomial(100, rates, (5, 2))
+            counts = np.stack([right, 100 - right], axis=-1)
+            counts[:, 1] = counts[:, 1, ::-1]
+            given = measurement.Confusion(counts.astype(float), in_pixels=True)
+            made = measurement.corrected_porosity(apparent, given)
+            held += made.low <= true <= made.high
+        assert held >= 0.93 * 300
+
+    def test_an_interval_is_never_a_point_because_all_labels_are_right(self):
+        given = measurement.Confusion(np.array([[[200.0, 0], [0, 200]]] * 5), in_pixels=True)
+        made = measurement.corrected_porosity(0.8, given)
+        assert made.value == pytest.approx(0.8)
+        assert 0.79 < made.low < 0.8 < made.high < 0.81
+
+    def test_slices_in_which_nothing_is_known_are_no_slices(self):
+        some = np.array([[[180.0, 20], [5, 195]], [[150, 50], [10, 190]]])
+        with_empty = np.concatenate([some, np.zeros((3, 2, 2))])
+        without, beside = (
+            measurement.corrected_porosity(0.7, measurement.Confusion(counts, in_pixels=True))
+            for counts in (some, with_empty)
+        )
+        assert without == beside
 
     @pytest.mark.parametrize(
         ("written", "said"),

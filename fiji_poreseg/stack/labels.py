@@ -31,12 +31,12 @@ def as_labels(
     Parameters
     ----------
     labels
-        Label image (0 unlabelled, 1 pore, 2 solid, …) or ImageJ mask (values 0 and 255), as
-        anything that `as_stack` takes, shape (z, y, x) of the stack.
+        Label image (0 unlabelled, 1 pore, 2 solid, …) or mask (values 0 and 255, as ImageJ has
+        them, or bool), as anything that `as_stack` takes, shape (z, y, x) of the stack.
     stack
         The stack that they belong to.
     mask_foreground
-        What 255 stands for in a mask: ``"solid"`` or ``"pore"``. A mask with an inverting
+        What 255, or True, stands for in a mask: ``"solid"`` or ``"pore"``. A mask with an inverting
         look-up table (``attrs["inverting_lut"]``) is turned round first.
     classes
         Names of the classes 1, 2, and so on.
@@ -65,13 +65,13 @@ def as_labels(
             "Leave slices without labels at 0; crop or resize nothing.",
         )
     values, found = _read_labels(given)
-    dense = found[-1] == 255 and set(found.tolist()) <= {0, 255}
+    dense = found.any() and (given.dtype == bool or set(found.tolist()) <= {0, 255})
     if dense:
         if not allow_mask:
             raise ParameterError(
                 parameter,
                 "must be a label image (0 leave, 1 pore, 2 solid) or ROIs",
-                "a mask of 0 and 255, in which what is to be left alone cannot be told",
+                "a mask of two values, in which what is to be left alone cannot be told",
                 "Convert it, or draw ROIs.",
             )
         inverted = bool(given.attrs.get("inverting_lut", False))
@@ -115,7 +115,7 @@ def _read_labels(given: xr.DataArray) -> tuple[npt.NDArray[np.uint8], npt.NDArra
 def _from_mask(values: npt.NDArray[np.uint8], bright_is_solid: bool) -> npt.NDArray[np.uint8]:
     made = np.empty_like(values)
     for plane, result in zip(values, made, strict=True):
-        result[:] = np.where((plane == 255) == bright_is_solid, np.uint8(SOLID), np.uint8(PORE))
+        result[:] = np.where((plane > 0) == bright_is_solid, np.uint8(SOLID), np.uint8(PORE))
     return made
 
 
