@@ -55,7 +55,7 @@ def row(name: str, made: Phantom, folder: Path) -> str:
         expected, porosity = "none: " + "; ".join(outcome.alarms), ""
     else:
         low, high = outcome.porosity[1:]
-        expected = f"{outcome.accuracy.value:.4f}"
+        expected = f"{outcome.accuracy:.4f}"
         porosity = f"{outcome.porosity.value:.4f} ({low:.4f} to {high:.4f})"
     return (
         f"| {name} | {accuracy(forest, made, labelled):.4f} | {found:.4f} ({outcome.model}) "

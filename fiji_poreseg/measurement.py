@@ -262,7 +262,7 @@ def _estimated(number: Callable[[float, float], float], confusion: Confusion) ->
     reach = students_t.ppf(quantile, slices - 1) * np.sqrt((slices - 1) * np.var(without))
     if confusion.in_pixels:
         reach = max(reach, norm.ppf(quantile) * _chance(number, rates, counts))
-    return Estimate(_share(value), _share(value - reach), _share(value + reach))
+    return Estimate(_share(value), _share(value - float(reach)), _share(value + float(reach)))
 
 
 def _chance(

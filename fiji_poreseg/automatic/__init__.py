@@ -1,8 +1,8 @@
 """From a few labels to a checked segmentation, with no hand in between.
 
 A forest learns from the labels. On slices without labels, it and the ResUNet that ships with the
-package label what both are sure of and agree about, solid that may be a pore-back left out; the
-ResUNet learns from that. The labels have no part in it: they say how good the outcome is.
+package label what is likeliest by both, solid that may be a pore-back left out; the ResUNet learns
+from that. The labels have no part in it: they say how good the outcome is.
 """
 
 from __future__ import annotations
@@ -54,6 +54,9 @@ class Automatic:
         0-based slices that are most worth labelling next, the first one first.
     accuracy
         Expected share of the pixels that are right; None where there is an alarm.
+    accuracy_by_labels
+        The same by the labels alone; these are drawn where it is easy. None where there is an
+        alarm.
     porosity
         Of the whole stack, corrected by what the labels say is wrong; None where there is an
         alarm or there are more than two classes.
@@ -67,7 +70,8 @@ class Automatic:
     folder: Path
     alarms: tuple[str, ...]
     to_label: tuple[int, ...]
-    accuracy: Estimate | None = None
+    accuracy: float | None = None
+    accuracy_by_labels: Estimate | None = None
     porosity: Estimate | None = None
     model: str | None = None
     segmentation: xr.DataArray | None = None
@@ -84,10 +88,15 @@ class Automatic:
             "trusted": self.trusted,
             "alarms": list(self.alarms),
             "model": self.model,
-            "accuracy": None if self.accuracy is None else self.accuracy._asdict(),
-            "porosity": None if self.porosity is None else self.porosity._asdict(),
+            "accuracy": self.accuracy,
+            "accuracy_by_labels": _written(self.accuracy_by_labels),
+            "porosity": _written(self.porosity),
             "to_label": list(self.to_label),
         }
+
+
+def _written(estimate: Estimate | None) -> dict[str, float | None] | None:
+    return None if estimate is None else estimate._asdict()
 
 
 def run(
@@ -178,7 +187,7 @@ def _make(
         if not candidates or (alarms and not settings.anyway):
             return outcome(alarms, grown)
         with part_of("Step 3 of 4, checks"):
-            check = better(candidates, grown, stack, labels, indices, compared)
+            check = better(candidates, grown, stack, labels, indices, compared, settings.start)
         alarms += check.alarms
         if alarms and not settings.anyway:
             return outcome(alarms, check.model)
@@ -199,6 +208,7 @@ def _make(
                 check.model,
                 model="resunet" if check.model is trained else "pretrained",
                 accuracy=None if alarms else check.accuracy,
+                accuracy_by_labels=None if alarms else check.by_labels,
                 porosity=None if alarms else measured.corrected,
             )
 
@@ -297,7 +307,8 @@ def _finished(folder: Path, shared: Mapping[str, Any]) -> Automatic:
         folder,
         tuple(report["alarms"]),
         tuple(report["to_label"]),
-        estimate("accuracy"),
+        report["accuracy"],
+        estimate("accuracy_by_labels"),
         estimate("porosity"),
         report["model"],
         image(SEGMENTATION),

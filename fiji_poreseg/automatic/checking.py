@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import tee
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +65,9 @@ class Check:
         Share of the pixels that is right by the labels alone.
     accuracy
         Expected share of the pixels that is right; None where nothing can be said.
+    by_labels
+        The same by the labels alone, each class as often as it is found; None where nothing can
+        be said.
     confusion
         What it makes of the labelled pixels; None of more than two classes.
     alarms
@@ -72,7 +76,8 @@ class Check:
 
     model: ResUNetModel
     score: float
-    accuracy: Estimate | None
+    accuracy: float | None
+    by_labels: Estimate | None
     confusion: Confusion | None
     alarms: tuple[str, ...]
 
@@ -84,6 +89,7 @@ def better(
     labels: xr.DataArray,
     indices: Sequence[int],
     compared: Sequence[int],
+    judge: ResUNetModel | None,
 ) -> Check:
     """The ResUNet that is better by the labels: the trained one, or that which it started from.
 
@@ -101,9 +107,12 @@ def better(
         Labels that neither has seen, and the slices that hold them.
     compared
         Slices on which ResUNet and forest are compared.
+    judge
+        The ResUNet that learnt from true labels, and whose probabilities count; None where there
+        is none, and each speaks for itself.
     """
     by_forest = dict(grown.predict_labels(stack, compared))
-    best, *others = [_check(one, stack, labels, indices, by_forest) for one in candidates]
+    best, *others = [_check(one, stack, labels, indices, by_forest, judge) for one in candidates]
     for other in others:
         more = len(other.alarms) - len(best.alarms)
         if more < 0 or (more == 0 and other.score > best.score + _CLEARLY):
@@ -117,46 +126,51 @@ def _check(
     labels: xr.DataArray,
     indices: Sequence[int],
     by_forest: Mapping[int, npt.NDArray[np.uint8]],
+    judge: ResUNetModel | None,
 ) -> Check:
     """Compare a ResUNet with the labels, which it was not trained on, and with the forest.
 
-    How sure it is of each pixel is known of all pixels, while labels are where a person found it
-    easy to draw. So that is what is expected, but never more than the labels leave open.
+    A probability is there for all pixels, while labels are where a person found it easy to draw.
+    So what is expected is the mean probability of the class that is found, but never more than
+    the labels leave open. One that learnt from what others found is surer than it is right:
+    another one, which learnt from what is true, is asked what it thinks of those classes.
     """
-    sure, different, pore = [], [], []
+    likely, different, pore = [], [], []
     found = model.predict(stack, list(by_forest))
-    for index, planes in track(found, "Comparing the models", len(by_forest)):
+    if judge is None or judge is model:
+        found, judged = tee(found)
+    else:
+        judged = judge.predict(stack, list(by_forest))
+    pairs = zip(found, judged, strict=True)
+    for (index, planes), (_, others) in track(pairs, "Comparing the models", len(by_forest)):
         labelled, known = likeliest(planes), ~np.isnan(planes[0])
         if not known.any():
             continue
-        sure.append(float(planes.max(axis=0)[known].mean()))
+        of_class = np.take_along_axis(others, np.maximum(labelled, 1)[np.newaxis] - 1, axis=0)[0]
+        likely.append(float(of_class[known].mean()))
         different.append(float(np.mean((labelled != by_forest[index])[known])))
         pore.append(float(np.mean((labelled == PORE)[known])))
-    on_labels = dict(model.predict_labels(stack, indices))
-    true = {index: labels.isel(z=index).to_numpy() for index in indices}
-    right = np.concatenate(
-        [(on_labels[z] == true[z])[(true[z] > 0) & (on_labels[z] > 0)] for z in indices]
-    )
-    score, confusion = float(right.mean()), None
-    expected = Estimate(float(np.mean(sure)), None, None)
     alarms = []
     if np.mean(different) > _MOST_DIFFERENT:
         alarms.append(
             f"forest and ResUNet call {np.mean(different):.0%} of the pixels different classes"
         )
+    on_labels = dict(model.predict_labels(stack, indices))
+    true = {index: labels.isel(z=index).to_numpy() for index in indices}
+    right = np.concatenate(
+        [(on_labels[z] == true[z])[(true[z] > 0) & (on_labels[z] > 0)] for z in indices]
+    )
+    by_labels, confusion = Estimate(float(right.mean()), None, None), None
     if len(labels.attrs["classes"]) == 2:
         confusion = measurement.confusion_of_labels(on_labels, true)
         try:
             by_labels = measurement.expected_accuracy(float(np.mean(pore)), confusion)
         except ParameterError as error:
-            return Check(model, score, None, None, (*alarms, f"by the labels, {error.value}"))
-        score, (_, low, high) = by_labels.value, by_labels
-        if low is not None and high is not None:
-            value = min(expected.value, high)
-            expected = Estimate(value, min(value, low), high)
-    if expected.high is None:
-        # Of more classes, or of labels on one slice alone, there is no interval.
-        expected = Estimate(min(expected.value, score), None, None)
-    if expected.value < 1 - _MOST_WRONG:
-        alarms.append(f"{1 - expected.value:.0%} of the pixels are expected to be wrong")
-    return Check(model, score, expected, confusion, tuple(alarms))
+            alarms.append(f"by the labels, {error.value}")
+            return Check(model, by_labels.value, None, None, None, tuple(alarms))
+    # Without an interval, of more classes or of labels on one slice alone, it is what they say.
+    most = by_labels.value if by_labels.high is None else by_labels.high
+    expected = min(float(np.mean(likely)), most)
+    if expected < 1 - _MOST_WRONG:
+        alarms.append(f"{1 - expected:.0%} of the pixels are expected to be wrong")
+    return Check(model, by_labels.value, expected, by_labels, confusion, tuple(alarms))

@@ -1,4 +1,4 @@
-"""What the models learn from: the forest from the labels, the ResUNet from what is agreed about."""
+"""What the models learn from: the forest from the labels, the ResUNet from what others find."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from fiji_poreseg.resunet import ResUNetModel
 from fiji_poreseg.slices import evenly
 from fiji_poreseg.stack import labels_of_slices
 
-# What the models agree about, and with less than this probability in the mean, is not taught.
+# How much the probabilities of the ResUNet count that is started from, where the forest's count 1.
+_WEIGHT_OF_START = 2
+# What the models agree about with this probability in the mean must hold two classes.
 _LEAST_PROBABILITY = 0.7
 
 
@@ -57,16 +59,17 @@ def train_resunet(
     grown: ForestModel,
     file: Path,
 ) -> ResUNetModel | None:
-    """A ResUNet that learns what the forest and the one that it starts from agree about.
+    """A ResUNet that learns what the forest and the one that it starts from find together.
 
-    None where that is one class only.
+    None where what they agree about and are sure of is one class only.
     """
     chosen = evenly(unlabelled, settings.count)
-    teachers: list[Model] = [grown]
-    if settings.start is not None:
-        teachers.append(settings.start)
-    lessons = dict(_lessons(stack, teachers, chosen))
-    if len(frozenset[int]().union(*map(np.unique, lessons.values())) - {0}) < 2:
+    lessons: dict[int, npt.NDArray[np.uint8]] = {}
+    sure_of: set[int] = set()
+    for index, lesson, sure in _lessons(stack, grown, settings.start, chosen):
+        lessons[index] = lesson
+        sure_of |= set(np.unique(lesson[sure]).tolist()) - {0}
+    if len(sure_of) < 2:
         return None
     # TensorFlow is loaded by what trains with it.
     from fiji_poreseg.resunet.training import train
@@ -88,16 +91,21 @@ def train_resunet(
 
 
 def _lessons(
-    stack: xr.DataArray, teachers: Sequence[Model], chosen: Sequence[int]
-) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-    """Yield slices with the labels that all teachers are sure of, 0 elsewhere."""
-    card = teachers[0].card
-    suspects = Suspects(stack, card.normalisation, card.milling)
+    stack: xr.DataArray, grown: ForestModel, start: ResUNetModel | None, chosen: Sequence[int]
+) -> Iterator[tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]:
+    """Yield slices, their labels, 0 where none is taught, and where the models agree and are sure.
+
+    Taught is what is likeliest by both together, also where they are not sure: a ResUNet that
+    learns from the easy pixels alone is surer of the others than it is right, and worse than the
+    one that it started from.
+    """
+    suspects = Suspects(stack, grown.card.normalisation, grown.card.milling)
+    teachers: list[Model] = [grown] if start is None else [grown, start]
     answers = zip(*(teacher.predict(stack, chosen) for teacher in teachers), strict=True)
     for of_slice in track(answers, "Finding what the models agree about", len(chosen)):
-        index = of_slice[0][0]
-        mean = np.mean([planes for _, planes in of_slice], axis=0)
-        taught = likeliest(mean)
-        agreed = [likeliest(planes) == taught for _, planes in of_slice]
-        sure = np.logical_and.reduce([*agreed, mean.max(axis=0) >= _LEAST_PROBABILITY])
-        yield index, np.where(sure & ~suspects(index, taught), taught, 0).astype(np.uint8)
+        index, each = of_slice[0][0], [planes for _, planes in of_slice]
+        mean = np.average(each, axis=0, weights=[1, _WEIGHT_OF_START][: len(each)])
+        found = likeliest(mean)
+        agreed = np.logical_and.reduce([likeliest(planes) == found for planes in each])
+        taught = np.where(suspects(index, found), 0, found).astype(np.uint8)
+        yield index, taught, agreed & (mean.max(axis=0) >= _LEAST_PROBABILITY)

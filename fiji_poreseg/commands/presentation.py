@@ -146,7 +146,9 @@ def automatic(made: Automatic) -> Presentation:
     if made.alarms:
         lines.append(f"Not to be trusted. Label more slices, such as {listed(made.to_label)}")
     if made.accuracy is not None:
-        lines.append(f"Expected accuracy: {made.accuracy}")
+        lines.append(f"Expected accuracy: {made.accuracy:.4f}")
+    if made.accuracy_by_labels is not None:
+        lines.append(f"By the labels alone, drawn where it is easy: {made.accuracy_by_labels}")
     if made.porosity is not None:
         lines.append(f"Porosity: {made.porosity}")
     lines.append(f"Models, images and report are in {made.folder.resolve()}")

@@ -61,8 +61,8 @@ def auto(
     """Segment a stack by a few labels, check it, and say how good it is; or stop and say why not.
 
     A forest learns from the labels. On other slices, it and the ResUNet that ships with the
-    package label what both agree about, less what may be a pore-back, and a ResUNet learns from
-    that. The labels, which it has not seen, then tell how good it is.
+    package say what is likeliest by both, and a ResUNet learns from that, less what may be a
+    pore-back. The labels, which it has not seen, then tell how good it is.
 
     Parameters
     ----------
@@ -104,8 +104,9 @@ def auto(
     Returns
     -------
     Automatic
-        `trusted`, `alarms`, `accuracy` and `porosity` with 95 % intervals (Rogan and Gladen 1978,
-        doi 10.1093/oxfordjournals.aje.a112510), `to_label`, `segmentation` and `probability`.
+        `trusted`, `alarms`, `accuracy`, `accuracy_by_labels` and `porosity` with 95 % intervals
+        (Rogan and Gladen 1978, doi 10.1093/oxfordjournals.aje.a112510), `to_label`,
+        `segmentation` and `probability`.
 
     Raises
     ------
