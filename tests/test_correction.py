@@ -149,6 +149,59 @@ def test_a_history_goes_on_only_from_where_it_was(begun, tmp_path):
     assert not (tmp_path / "2.tif").exists()
 
 
+def test_where_a_correction_got_lost_with_its_image_the_one_before_goes_on(begun):
+    """Without `output`, the segmentation on disk stays as it was."""
+    segmentation, history = begun
+    made = fp.correct(segmentation, labels(some(2)), history=history)
+    fp.correct(made.segmentation, labels(some(3)), history=history)
+    again = fp.correct(segmentation, labels(some(4)), history=history)
+    assert len(again.history.entries) == 2
+    first = fp.undo_correction(segmentation, history=history)
+    np.testing.assert_array_equal(first.segmentation, FOUND)
+
+
+def test_an_image_in_memory_is_corrected_and_taken_back_like_one_on_disk(begun):
+    segmentation, history = begun
+    made = fp.correct(segmentation, labels(some(2)), history=history)
+    again = fp.correct(made.segmentation, labels(some(3)), history=history)
+    assert len(again.history.entries) == 3
+    for expected in (made.segmentation, segmentation, FOUND):
+        again = fp.undo_correction(again.segmentation, history=history)
+        np.testing.assert_array_equal(again.segmentation, expected)
+
+
+def test_what_was_taken_back_and_got_lost_is_taken_back_again(begun, tmp_path):
+    first, history = begun
+    second = fp.correct(first, labels(some(2)), history=history, output=tmp_path / "2.tif")
+    once = fp.undo_correction(second.segmentation, history=history)
+    fp.undo_correction(once.segmentation, history=history)
+    again = fp.undo_correction(tmp_path / "2.tif", history=history, output=tmp_path / "b.tif")
+    np.testing.assert_array_equal(again.segmentation, first)
+    # Now it is written, so that what it was before is another segmentation.
+    with pytest.raises(ParameterError, match="as the last correction left it"):
+        fp.correct(tmp_path / "2.tif", labels(some(3)), history=history)
+    fp.correct(tmp_path / "b.tif", labels(some(3)), history=history)
+
+
+def test_taken_back_to_nothing_it_still_belongs_to_one_segmentation(begun, tmp_path):
+    segmentation, history = begun
+    fp.undo_correction(segmentation, history=history, output=tmp_path / "0.tif")
+    with pytest.raises(ParameterError, match="corrections were all taken back"):
+        fp.correct(labels(3 - FOUND), labels(some(2)), history=history)
+    fp.correct(labels(FOUND), labels(some(2)), history=history)
+
+
+def test_a_history_without_its_origin_is_read(begun):
+    """As they were written before it was kept."""
+    segmentation, history = begun
+    with np.load(history) as arrays:
+        content = dict(arrays)
+    told = json.loads(content["audit"].tobytes())
+    del told["origin"], told["taken_back"]
+    np.savez(history, **content | {"audit": np.frombuffer(json.dumps(told).encode(), np.uint8)})
+    assert len(fp.correct(segmentation, labels(some(2)), history=history).history.entries) == 2
+
+
 @pytest.mark.parametrize("harm", ["cut", "other", "pickle", "beyond"])
 def test_a_damaged_history_is_refused_and_left_alone(begun, harm):
     segmentation, history = begun

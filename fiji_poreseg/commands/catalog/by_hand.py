@@ -192,7 +192,7 @@ def correct(
         checked=check_indices(checked, found) if checked else (),
         source=checks.called(corrections),
     )
-    with audit.appending(history, merged.history):
+    with audit.appending(history, merged.history, is_written=output is not None):
         if output is not None:
             files.write(output, merged.segmentation)
         _write_correction(merged, hand, json)
@@ -263,7 +263,7 @@ def undo_correction(
     found = checks.as_segmentation(image, classes, mask_foreground)
     kept = audit.read(history).on(found)
     before = correction.undo(found, kept)
-    with audit.undoing(history, kept):
+    with audit.undoing(history, kept, is_written=output is not None):
         if output is not None:
             files.write(output, before.segmentation)
         _write_correction(before, None, json)
