@@ -1,6 +1,7 @@
 """From a few labels to a checked segmentation, and where it stops and says so."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,8 @@ def test_it_stops_where_slices_look_otherwise_and_says_which_to_label(strange, l
     old.parent.mkdir()
     fp.write(old, early)
     (old.parent / "resunet.poreseg").write_bytes(b"of an earlier call")
-    left = {"files": ["segmentation.tif", "resunet.poreseg"]}
+    left = dict.fromkeys(("alarms", "model", "accuracy", "porosity", "to_label"))
+    left |= {"files": ["segmentation.tif", "resunet.poreseg"], "settings": {}}
     (old.parent / "report.json").write_text(json.dumps(left))
     stopped = fp.auto(strange, early, output=tmp_path / "out", **QUICK)
     assert "noisier than what was trained on" in stopped.alarms[0]
@@ -153,6 +155,49 @@ def test_what_no_auto_made_is_left_alone(phantom, labels, tmp_path):
     with pytest.raises(fp.ParameterError, match=r"something else.* with resunet\.poreseg"):
         fp.auto(phantom.stack, labels, output=tmp_path, **QUICK)
     assert contents(tmp_path) == {"resunet.poreseg"}
+
+
+@pytest.mark.parametrize("content", ['{"mine": 1}', "", '{"files": 1', "[" * 100_000])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_report_of_something_else_is_left_alone(phantom, labels, tmp_path, content, resume):
+    (tmp_path / "report.json").write_text(content)
+    with pytest.raises(fp.ParameterError, match=r"with report\.json. Name another") as caught:
+        fp.auto(phantom.stack, labels, output=tmp_path, resume=resume, **QUICK)
+    assert caught.value.parameter == "output"
+    assert contents(tmp_path) == {"report.json"}
+    assert (tmp_path / "report.json").read_text() == content
+
+
+@pytest.mark.parametrize("where", ["put in place", "cleaned up"])
+def test_what_a_killed_call_left_goes_with_the_next_one(
+    made, strange, phantom, labels, tmp_path, monkeypatch, where
+):
+    """Killed at its end, it leaves files under their names and a folder that knows of them."""
+    folder = tmp_path / "out"
+
+    def stop(*_, **__):
+        raise StoppedError
+
+    def replace(self, target, *, real=Path.replace):
+        return stop() if target.name == "probability.tif" else real(self, target)
+
+    # Not trained again: it goes on where all is made.
+    with pytest.raises(StoppedError), reporting(StopAt("Growing trees", 10)):
+        fp.auto(phantom.stack, labels, output=folder, **QUICK)
+    (work,) = folder.iterdir()
+    for name in FILES:
+        shutil.copy(made.folder / name, work / name)
+    with monkeypatch.context() as killed:
+        if where == "put in place":
+            killed.setattr(Path, "replace", replace)
+        else:
+            killed.setattr(shutil, "rmtree", stop)
+        with pytest.raises(StoppedError):
+            fp.auto(phantom.stack, labels, output=folder, resume=True, **QUICK)
+    assert contents(folder) > {"forest.poreseg", "resunet.poreseg", "segmentation.tif"}
+    early = labels.copy(data=np.where(np.arange(30)[:, None, None] < 12, labels, 0))
+    assert fp.auto(strange, early, output=folder, **QUICK).alarms
+    assert contents(folder) == {"forest.poreseg", "report.json"}
 
 
 class Sure:

@@ -34,6 +34,7 @@ __all__ = ["Automatic", "Settings", "run"]
 FOREST, RESUNET = "forest.poreseg", "resunet.poreseg"
 SEGMENTATION, PROBABILITY, REPORT = "segmentation.tif", "probability.tif", "report.json"
 _LEFT = (FOREST, RESUNET, SEGMENTATION, PROBABILITY)
+_REPORTED = {"alarms", "model", "accuracy", "porosity", "to_label", "files", "settings"}
 _SETTINGS, _EARLIER = "settings.json", "earlier.json"
 _CALLED = "call of auto"
 # Evenly spaced slices on which the models are compared, and as many to name.
@@ -228,33 +229,57 @@ def _shared(
 def _open(work: Path, folder: Path, shared: Mapping[str, Any], *, resume: bool) -> None:
     """Make the hidden folder in which everything is made, or find the one to go on with."""
     kept = work / _SETTINGS
+    earlier = _earlier(work, folder)
+    strange = [name for name in _LEFT if (folder / name).exists() and name not in earlier]
+    if (folder / REPORT).exists() and _report(folder / REPORT) is None:
+        strange.append(REPORT)
+    if strange:
+        raise ParameterError(
+            "output",
+            "must not be a folder that holds such files of something else, or damaged ones",
+            f"{folder} with {', '.join(strange)}",
+            "Name another folder, or delete them.",
+        )
     if resume and kept.exists():
         check_same(read_kept(kept, _CALLED), shared, _CALLED)
         return
-    earlier = _earlier(work, folder)
-    if work.exists():
-        shutil.rmtree(work)
-    else:
-        strange = [name for name in _LEFT if (folder / name).exists() and name not in earlier]
-        if strange:
-            raise ParameterError(
-                "output",
-                "must not be a folder that holds such files of something else",
-                f"{folder} with {', '.join(strange)}",
-                "Name another folder.",
-            )
-    work.mkdir()
+    # Killed in here, a folder is left that says what is of earlier calls, and cannot be resumed.
+    kept.unlink(missing_ok=True)
+    work.mkdir(exist_ok=True)
     files.write_text(work / _EARLIER, json.dumps(earlier) + "\n")
+    for left in work.iterdir():
+        if left.name != _EARLIER:
+            files.remove(left)
     files.write_text(kept, json.dumps(shared, indent=1) + "\n")
 
 
 def _earlier(work: Path, folder: Path) -> list[str]:
-    """What an earlier call left in the folder, which goes when this one is done."""
-    if (work / _EARLIER).exists():
-        return list(read_kept(work / _EARLIER, _CALLED))
-    if (folder / REPORT).exists():
-        return list(read_kept(folder / REPORT, _CALLED)["files"])
-    return []
+    """What earlier calls left in the folder, which goes when this one is done.
+
+    One that was killed while it put its files in place, or cleaned up, says so in its own report.
+    """
+    found = _json(work / _EARLIER)
+    earlier = list(found) if isinstance(found, list) else []
+    for place in (work / REPORT, folder / REPORT):
+        earlier += (_report(place) or {"files": []})["files"]
+    return [name for name in _LEFT if name in earlier and (folder / name).exists()]
+
+
+def _report(place: Path) -> dict[str, Any] | None:
+    """A report; None where there is none, or the file is damaged or something else's."""
+    found = _json(place)
+    if not isinstance(found, dict) or not found.keys() >= _REPORTED:
+        return None
+    ours = isinstance(found["settings"], dict) and isinstance(found["files"], list)
+    return found if ours and all(name in _LEFT for name in found["files"]) else None
+
+
+def _json(place: Path) -> Any:
+    """What a file says; None where it says nothing, whatever the reason."""
+    try:
+        return json.loads(place.read_text(encoding="utf-8"))
+    except files.DAMAGE_ERRORS:
+        return None
 
 
 def _put_in_place(work: Path, folder: Path) -> None:
@@ -276,10 +301,10 @@ def _put_in_place(work: Path, folder: Path) -> None:
 
 def _is_finished(folder: Path, work: Path, shared: Mapping[str, Any]) -> bool:
     """Whether a report is there of this very call; of another, only where nothing is begun."""
-    if not (folder / REPORT).exists():
+    report = _report(folder / REPORT)
+    if report is None:
         return False
-    kept = read_kept(folder / REPORT, _CALLED)["settings"]
-    return not work.exists() or kept == json.loads(json.dumps(shared))
+    return not work.exists() or report["settings"] == json.loads(json.dumps(shared))
 
 
 def _finished(folder: Path, shared: Mapping[str, Any]) -> Automatic:
