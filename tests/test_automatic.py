@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +157,44 @@ def test_what_no_auto_made_is_left_alone(phantom, labels, tmp_path):
     with pytest.raises(fp.ParameterError, match=r"something else.* with resunet\.poreseg"):
         fp.auto(phantom.stack, labels, output=tmp_path, **QUICK)
     assert contents(tmp_path) == {"resunet.poreseg"}
+
+
+class Waiting(StopAt):
+    """Waits where it would stop, until it may."""
+
+    def __init__(self, step):
+        super().__init__(step, 0)
+        self.there, self.ended = threading.Event(), threading.Event()
+
+    def update(self, description, done, total):
+        try:
+            super().update(description, done, total)
+        except StoppedError:
+            self.there.set()
+            self.ended.wait(60)
+            raise
+
+
+def test_two_calls_do_not_work_in_one_folder(phantom, labels, tmp_path):
+    listener = Waiting("Growing trees")
+
+    def first():
+        with reporting(listener):
+            fp.auto(phantom.stack, labels, output=tmp_path, **QUICK)
+
+    with ThreadPoolExecutor(1) as other:
+        call = other.submit(first)
+        listener.there.wait(60)
+        begun = {path: list(path.iterdir()) for path in tmp_path.iterdir() if path.is_dir()}
+        for resume in (False, True):
+            said = r"`output` must not be a file that another command is writing.*Wait"
+            with pytest.raises(fp.ParameterError, match=said):
+                fp.auto(phantom.stack, labels, output=tmp_path, resume=resume, **QUICK)
+        assert {path: list(path.iterdir()) for path in begun} == begun
+        listener.ended.set()
+        with pytest.raises(StoppedError):
+            call.result()
+    assert not list(tmp_path.glob("*.lock"))
 
 
 @pytest.mark.parametrize("content", ['{"mine": 1}', "", '{"files": 1', "[" * 100_000])

@@ -4,7 +4,9 @@ import json
 import random
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -260,6 +262,35 @@ def test_on_a_full_disk_no_file_is_another_one(begun, tmp_path, monkeypatch):
     with pytest.raises(ParameterError, match="needs space"):
         fp.undo_correction(segmentation, **given)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_no_other_correction_is_added_to_a_history_meanwhile(begun, tmp_path, monkeypatch):
+    segmentation, history = begun
+    writing, ended = threading.Event(), threading.Event()
+
+    def write(*args, real=fp.write, **given):
+        writing.set()
+        ended.wait(60)
+        real(*args, **given)
+
+    monkeypatch.setattr("fiji_poreseg.files.write", write)
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(
+            fp.correct,
+            segmentation,
+            labels(some(2)),
+            history=history,
+            output=tmp_path / "2.tif",
+        )
+        writing.wait(60)
+        said = r"`history` must not be a file that another command is writing.*Wait"
+        for act in (fp.undo_correction, partial(fp.correct, corrections=labels(some(3)))):
+            with pytest.raises(ParameterError, match=said):
+                act(segmentation, history=history)
+        ended.set()
+        made = first.result()
+    assert len(fp.undo_correction(made.segmentation, history=history).history.entries) == 1
+    assert not list(tmp_path.glob("*.lock"))
 
 
 CORRECT = """

@@ -121,31 +121,32 @@ def run(
     Raises
     ------
     ParameterError
-        If fewer than two classes are labelled, all slices are, or what is to be resumed was begun
-        with other images or settings.
+        If fewer than two classes are labelled, all slices are, another command is at work in the
+        folder, or what is to be resumed was begun with other images or settings.
     """
     shared = _shared(stack, labels, indices, settings)
-    work = files.begun(folder / "auto")
-    if resume and _is_finished(folder, work, shared):
-        # A kill after the last file was put in its place left it.
-        shutil.rmtree(work, ignore_errors=True)
+    with files.alone({"output": folder / REPORT}):
+        work = files.begun(folder / "auto")
+        if resume and _is_finished(folder, work, shared):
+            # A kill after the last file was put in its place left it.
+            shutil.rmtree(work, ignore_errors=True)
+            return _finished(folder, shared)
+        unlabelled = [index for index in range(stack.sizes["z"]) if index not in set(indices)]
+        if not unlabelled:
+            raise ParameterError(
+                "labels",
+                "must leave slices to find out about",
+                f"labels in all {len(indices)} slices",
+                "Train a model with train_resunet.",
+            )
+        _open(work, folder, shared, resume=resume)
+        if not (work / REPORT).exists():
+            made = _make(stack, labels, indices, unlabelled, settings, work)
+            there = [name for name in _LEFT if (work / name).exists()]
+            report = made.as_json() | {"files": there, "settings": shared}
+            files.write_text(work / REPORT, json.dumps(report, indent=1) + "\n")
+        _put_in_place(work, folder)
         return _finished(folder, shared)
-    unlabelled = [index for index in range(stack.sizes["z"]) if index not in set(indices)]
-    if not unlabelled:
-        raise ParameterError(
-            "labels",
-            "must leave slices to find out about",
-            f"labels in all {len(indices)} slices",
-            "Train a model with train_resunet.",
-        )
-    _open(work, folder, shared, resume=resume)
-    if not (work / REPORT).exists():
-        made = _make(stack, labels, indices, unlabelled, settings, work)
-        there = [name for name in _LEFT if (work / name).exists()]
-        report = made.as_json() | {"files": there, "settings": shared}
-        files.write_text(work / REPORT, json.dumps(report, indent=1) + "\n")
-    _put_in_place(work, folder)
-    return _finished(folder, shared)
 
 
 def _make(
