@@ -164,7 +164,10 @@ def undo(segmentation: xr.DataArray, history: Audit) -> Correction:
     """
     if not history.entries:
         raise ParameterError(
-            "undo", "needs a correction to take back", "a history without any", "Leave it out."
+            "history",
+            "must hold a correction to take back",
+            "one without any",
+            "This is the segmentation before the first correction.",
         )
     last, earlier = history.entries[-1], history.without_last()
     before = segmentation.to_numpy().copy()

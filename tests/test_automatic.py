@@ -159,6 +159,45 @@ def test_what_no_auto_made_is_left_alone(phantom, labels, tmp_path):
     assert contents(tmp_path) == {"resunet.poreseg"}
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"milling": "reverse"}, "`milling` must be forward"),
+        ({"voxel_size_nm": (20, 10, 10)}, "`voxel_size_nm` must be 10"),
+        ({"classes": ("air", "rock")}, "`classes` must be pore,solid"),
+        ({"network": "small"}, "`network` must be base"),
+        ({"indices": LABELLED[1:]}, "`indices` must be 3,11,19,27"),
+    ],
+)
+def test_what_changed_is_named_as_it_was_given(made, phantom, labels, changed, said):
+    """Milling, classes and network decide which ResUNet it starts from, too."""
+    with pytest.raises(fp.ParameterError, match=said):
+        fp.auto(phantom.stack, labels, output=made.folder, resume=True, **(QUICK | changed))
+
+
+@pytest.mark.parametrize("change", ["more slices", "fewer slices", "other pixels"])
+def test_of_other_labels_it_is_not_said_that_the_indices_changed(made, phantom, labels, change):
+    other = labels.copy(deep=True)
+    if change == "more slices":
+        other[5] = other[3]
+    elif change == "fewer slices":
+        other[3] = 0
+    else:
+        other[3] = np.where(other[3] > 0, 3 - other[3], 0)
+    with pytest.raises(fp.ParameterError, match="`labels` must be what it was in the call of auto"):
+        fp.auto(phantom.stack, other, output=made.folder, resume=True, **QUICK)
+
+
+def test_another_resunet_that_ships_is_not_a_parameter(made, phantom, labels, tmp_path):
+    folder = tmp_path / "out"
+    shutil.copytree(made.folder, folder)
+    report = json.loads((folder / "report.json").read_text())
+    report["settings"]["start"] = "of another version"
+    (folder / "report.json").write_text(json.dumps(report))
+    with pytest.raises(fp.ParameterError, match=r"`resume` needs the ResUNet .* another version"):
+        fp.auto(phantom.stack, labels, output=folder, resume=True, **QUICK)
+
+
 class Waiting(StopAt):
     """Waits where it would stop, until it may."""
 

@@ -69,6 +69,11 @@ def test_what_is_painted_wins_and_is_counted(tmp_path):
     np.testing.assert_array_equal(made.hand, expected)
 
 
+def test_checked_slices_that_there_are_not_are_refused():
+    with pytest.raises(ParameterError, match="`checked` must lie from 0 to 3"):
+        fp.correct(labels(FOUND), labels(some(1)), checked=(7,))
+
+
 def test_of_an_edited_copy_what_differs_is_made_by_hand():
     edited = np.where(some(2) > 0, some(2), FOUND).astype(np.uint8)
     made = fp.correct(labels(FOUND), labels(edited))
@@ -135,7 +140,7 @@ def test_the_counts_are_those_of_the_images_and_undo_goes_all_the_way_back(
         np.testing.assert_array_equal(
             fp.undo_correction(after, history=history).segmentation, before
         )
-    with pytest.raises(ParameterError, match="a correction to take back"):
+    with pytest.raises(ParameterError, match="`history` must hold a correction to take back"):
         fp.undo_correction(kept[0], history=history)
 
 

@@ -35,7 +35,7 @@ FOREST, RESUNET = "forest.poreseg", "resunet.poreseg"
 SEGMENTATION, PROBABILITY, REPORT = "segmentation.tif", "probability.tif", "report.json"
 _LEFT = (FOREST, RESUNET, SEGMENTATION, PROBABILITY)
 _REPORTED = {"alarms", "model", "accuracy", "porosity", "to_label", "files", "settings"}
-_SETTINGS, _EARLIER = "settings.json", "earlier.json"
+_SETTINGS, _EARLIER, _START = "settings.json", "earlier.json", "start"
 _CALLED = "call of auto"
 # Evenly spaced slices on which the models are compared, and as many to name.
 _COMPARED, _TO_LABEL = 20, 5
@@ -208,23 +208,37 @@ def _make(
 def _shared(
     stack: xr.DataArray, labels: xr.DataArray, indices: Sequence[int], settings: Settings
 ) -> dict[str, Any]:
-    """What must be the same where a call is gone on with."""
+    """What must be the same where a call is gone on with, first what the rest follows from."""
+    slices = range(stack.sizes["z"])
     return {
-        "indices": list(indices),
         "classes": list(labels.attrs["classes"]),
         "count": settings.count,
         "trees": settings.trees,
         "network": settings.network,
-        "start": None if settings.start is None else settings.start.digest(),
         "steps": settings.steps,
         "anyway": settings.anyway,
         "milling": settings.milling,
         "voxel_size_nm": list(spacing_nm(stack)),
         "nodata": stack.attrs.get("nodata"),
         "seed": settings.seed,
-        "image": digest_of_slices(stack, track(range(stack.sizes["z"]), "Reading the image")),
-        "labels": digest_of_slices(labels, indices),
+        "image": digest_of_slices(stack, track(slices, "Reading the image")),
+        "labels": digest_of_slices(labels, slices),
+        "indices": list(indices),
+        _START: None if settings.start is None else settings.start.digest(),
     }
+
+
+def _check_same(kept: Mapping[str, Any], shared: Mapping[str, Any]) -> None:
+    """Refuse to go on with something else than what a call was begun with."""
+    check_same(kept, {name: value for name, value in shared.items() if name != _START}, _CALLED)
+    if kept.get(_START) != shared[_START]:
+        # All else being the same, no parameter has changed it.
+        raise ParameterError(
+            "resume",
+            f"needs the ResUNet that the {_CALLED} to be resumed started from",
+            "with that of another version of fiji-poreseg",
+            "Install the version from then, or leave resume out to start anew.",
+        )
 
 
 def _open(work: Path, folder: Path, shared: Mapping[str, Any], *, resume: bool) -> None:
@@ -242,7 +256,7 @@ def _open(work: Path, folder: Path, shared: Mapping[str, Any], *, resume: bool) 
             "Name another folder, or delete them.",
         )
     if resume and kept.exists():
-        check_same(read_kept(kept, _CALLED), shared, _CALLED)
+        _check_same(read_kept(kept, _CALLED), shared)
         return
     # Killed in here, a folder is left that says what is of earlier calls, and cannot be resumed.
     kept.unlink(missing_ok=True)
@@ -311,7 +325,7 @@ def _is_finished(folder: Path, work: Path, shared: Mapping[str, Any]) -> bool:
 def _finished(folder: Path, shared: Mapping[str, Any]) -> Automatic:
     """What stands in the folder."""
     report = read_kept(folder / REPORT, _CALLED)
-    check_same(report["settings"], shared, _CALLED)
+    _check_same(report["settings"], shared)
 
     def image(name: str) -> xr.DataArray | None:
         return files.read(folder / name) if report["model"] else None

@@ -185,7 +185,7 @@ def correct(
         parameter="corrections",
         allow_mask=False,
     )
-    named = check_indices(checked, found) if checked else ()
+    named = check_indices(checked, found, "checked") if checked else ()
     # Another correction meanwhile would be lost.
     with files.alone({"history": history}):
         merged = correction.merge(
