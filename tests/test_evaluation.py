@@ -192,6 +192,13 @@ def test_strategies_choose_the_papers_slices(slices, strategy, count, expected):
     assert fp.select_slices(stack, strategy=strategy, count=count) == expected
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_region_of_several_channels_is_refused(channels):
+    region = np.ones((channels, *TRUE.shape), np.uint8)
+    with pytest.raises(fp.ParameterError, match="`roi` must have the shape of the segmentation"):
+        fp.evaluate(stack_of(TRUE), stack_of(TRUE), roi=region)
+
+
 def test_more_slices_than_there_are_cannot_be_chosen():
     with pytest.raises(fp.ParameterError, match="`count` must be from 1 to 5"):
         fp.select_slices(stack_of(TRUE), count=6)
