@@ -69,6 +69,17 @@ def test_what_is_painted_wins_and_is_counted(tmp_path):
     np.testing.assert_array_equal(made.hand, expected)
 
 
+def test_what_was_left_in_a_checked_slice_is_overruled(tmp_path):
+    elsewhere = np.zeros(SHAPE, np.uint8)
+    elsewhere[2, 0, 0] = 1
+    first = fp.correct(labels(FOUND), labels(elsewhere), checked=(0,), history=tmp_path / "h.npz")
+    painted = np.zeros(SHAPE, np.uint8)
+    painted[0, 0, :2] = 3 - FOUND[0, 0, 0], FOUND[0, 0, 1]
+    painted[1, 0, 0] = 3 - FOUND[1, 0, 0]
+    made = fp.correct(first.segmentation, labels(painted), history=tmp_path / "h.npz")
+    assert [(one.index, one.overruled) for one in made.changes] == [(0, 1), (1, 0)]
+
+
 def test_checked_slices_that_there_are_not_are_refused():
     with pytest.raises(ParameterError, match="`checked` must lie from 0 to 3"):
         fp.correct(labels(FOUND), labels(some(1)), checked=(7,))
@@ -115,6 +126,7 @@ def test_the_counts_are_those_of_the_images_and_undo_goes_all_the_way_back(
     history = tmp_path_factory.mktemp("h") / "h.npz"
     kept = [labels(FOUND)]
     said = np.zeros(SHAPE, np.uint8)
+    hand = said
     for seed in rounds:
         painted = some(seed, share=0.5)
         made = fp.correct(kept[-1], labels(painted), history=history, checked=[seed % SHAPE[0]])
@@ -124,7 +136,7 @@ def test_the_counts_are_those_of_the_images_and_undo_goes_all_the_way_back(
                 "pore_to_solid": ((before == 1) & (after == 2))[index].sum(),
                 "solid_to_pore": ((before == 2) & (after == 1))[index].sum(),
                 "hand_made": (painted > 0)[index].sum(),
-                "overruled": ((painted > 0) & (said > 0) & (said != painted))[index].sum(),
+                "overruled": ((painted > 0) & (hand > 0) & (hand != painted))[index].sum(),
             }
             entries = [change for change in made.changes if change.index == index]
             assert entries or not recount["hand_made"]
