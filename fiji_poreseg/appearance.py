@@ -27,6 +27,7 @@ _MARGINS: Mapping[str, float] = {
     "bright share": 1.2,
     "feature size": 1.15,
 }
+MEASURED = tuple(_MARGINS)
 # Of what lies beyond, that is named which lies at least as far, as a share of the farthest.
 _WORTH_NAMING = 0.5
 _LOWER = {"brightness": "darker", "contrast": "flatter", "noise": "smoother"}

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Entry:
         SHA-256 of the segmentation.
     is_whole
         Whether the segmentation that it led to was written, too. One that was not may have
-        been lost with the process that made it.
+        been lost with the process that made it, or with the window that showed it.
     """
 
     where: npt.NDArray[np.int64]
@@ -74,10 +75,17 @@ class Audit:
         Of the segmentation, (z, y, x).
     entries
         The corrections, the oldest first. Where two disagree about a voxel, the later wins.
+    taken_back
+        Those that followed, in their order, and were taken back while the segmentation without
+        them was not written: who lost it has them still.
+    origin
+        SHA-256 of the segmentation before the first correction; empty where there was none yet.
     """
 
     shape: tuple[int, int, int]
     entries: tuple[Entry, ...] = ()
+    taken_back: tuple[Entry, ...] = ()
+    origin: str = ""
 
     def hand_made(self, segmentation: xr.DataArray) -> npt.NDArray[np.uint8]:
         """The class of each voxel that a person stated or looked at, 0 elsewhere.
@@ -105,12 +113,16 @@ class Audit:
         return found
 
     def on(self, segmentation: xr.DataArray) -> Audit:
-        """The audit that fits a segmentation: as it is, or without a correction that got lost.
+        """The audit that fits a segmentation: as it is, or as it was before something got lost.
+
+        What may have got lost is a correction whose segmentation was not written, or that one was
+        taken back, where the segmentation without it was not.
 
         Raises
         ------
         ParameterError
-            If the segmentation is not the one that the last correction left.
+            If the segmentation is not one that the corrections left. One that all of them were
+            taken back from goes on with the segmentation that they began with.
         """
         if segmentation.shape != self.shape:
             raise ParameterError(
@@ -119,27 +131,39 @@ class Audit:
                 f"one of shape {self.shape}",
                 "Name another file, or give the segmentation that it belongs to.",
             )
-        if not self.entries:
-            return self
-        last, found = self.entries[-1], digest(segmentation.to_numpy())
-        if found == last.digest_after:
-            return self
-        if found == last.digest_before and not last.is_whole:
-            return self.without_last()
+        everything = (*self.entries, *self.taken_back)
+        left = [self.origin, *(entry.digest_after for entry in everything)]
+        here = len(self.entries)
+        unwritten = takewhile(lambda entry: not entry.is_whole, reversed(self.entries))
+        earliest = here - sum(1 for _ in unwritten)
+        found = digest(segmentation.to_numpy())
+        # The last state first: a correction that changed nothing leaves the same one twice.
+        for count in (*range(here, earliest - 1, -1), *range(here + 1, len(left))):
+            if left[count] in ("", found):
+                return replace(self, entries=everything[:count], taken_back=everything[count:])
+        last = self.entries[-1] if self.entries else None
         raise ParameterError(
             "history",
             "must belong to this segmentation, which has to be as the last correction left it",
-            f"a history whose last correction was {last.source}, {last.made}",
+            f"a history whose last correction was {last.source}, {last.made}"
+            if last
+            else "a history whose corrections were all taken back, from another segmentation",
             "Give the segmentation that it wrote, or name another file for a new history.",
         )
 
     def with_entry(self, entry: Entry) -> Audit:
-        """The audit and one more correction."""
-        return replace(self, entries=(*self.entries, entry))
+        """The audit and one more correction, in the place of those that were taken back."""
+        return replace(
+            self,
+            entries=(*self.entries, entry),
+            taken_back=(),
+            origin=self.origin or entry.digest_before,
+        )
 
     def without_last(self) -> Audit:
-        """The audit before the last correction."""
-        return replace(self, entries=self.entries[:-1])
+        """The audit before the last correction, which is said to be taken back."""
+        last = self.entries[-1]
+        return replace(self, entries=self.entries[:-1], taken_back=(last, *self.taken_back))
 
     def with_last(self, *, is_whole: bool) -> Audit:
         """The audit whose last correction is said to be whole, or not."""
@@ -150,11 +174,17 @@ class Audit:
         """Write it, replacing an existing file only whole."""
         arrays: dict[str, npt.NDArray[Any]] = {}
         described = []
-        for number, entry in enumerate(self.entries):
+        for number, entry in enumerate((*self.entries, *self.taken_back)):
             arrays |= {f"{name}{number}": getattr(entry, name) for name in _ARRAYS}
             described.append({k: v for k, v in vars(entry).items() if k not in _ARRAYS})
         text = json.dumps(
-            {"format_version": _FORMAT_VERSION, "shape": self.shape, "entries": described}
+            {
+                "format_version": _FORMAT_VERSION,
+                "shape": self.shape,
+                "origin": self.origin,
+                "taken_back": len(self.taken_back),
+                "entries": described,
+            }
         )
         arrays[_DESCRIPTION] = np.frombuffer(text.encode(), np.uint8)
         with replacing(path, "history") as part, open(part, "wb") as stream:
@@ -162,27 +192,30 @@ class Audit:
 
 
 @contextmanager
-def appending(path: Path | None, audit: Audit) -> Iterator[None]:
+def appending(path: Path | None, audit: Audit, *, is_written: bool) -> Iterator[None]:
     """Write an audit whose last correction is new; inside, the segmentation is written.
 
     All files are put in their places together, so that on an error all are as they were before.
-    Killed while they are, the audit says that the last correction may have got lost.
+    Killed while they are, the audit says that the last correction may have got lost; it also says
+    so where the segmentation is not written (`is_written`), and whoever gets it may lose it.
     """
     with together():
         if path is not None:
             audit.with_last(is_whole=False).write(path)
         yield
-        if path is not None:
+        if path is not None and is_written:
             audit.with_last(is_whole=True).write(path)
 
 
 @contextmanager
-def undoing(path: Path, audit: Audit) -> Iterator[None]:
+def undoing(path: Path, audit: Audit, *, is_written: bool) -> Iterator[None]:
     """Write an audit without its last correction, as `appending` does with one more."""
+    before = audit.without_last()
     with together():
-        audit.with_last(is_whole=False).write(path)
+        before.write(path)
         yield
-        audit.without_last().write(path)
+        if is_written:
+            replace(before, taken_back=()).write(path)
 
 
 def read(path: Path) -> Audit:
@@ -207,7 +240,13 @@ def read(path: Path) -> Audit:
                 _entry(described, [arrays[f"{name}{number}"] for name in _ARRAYS], z * y * x, z)
                 for number, described in enumerate(description["entries"])
             )
-            return Audit((z, y, x), entries)
+            # Older files say neither.
+            back = int(description.get("taken_back", 0))
+            if not 0 <= back <= len(entries):
+                raise ValueError("it takes back what there is not")
+            origin = str(description.get("origin", entries[0].digest_before if entries else ""))
+            here = len(entries) - back
+            return Audit((z, y, x), entries[:here], entries[here:], origin)
     except DAMAGE_ERRORS as error:
         raise ParameterError(
             "history",

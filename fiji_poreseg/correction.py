@@ -33,7 +33,8 @@ class Change:
     hand_made
         Pixels that a person stated, changed or not.
     overruled
-        Pixels of which an earlier correction had said something else.
+        Pixels of which an earlier correction had said something else, be it that their slice was
+        looked at whole.
     """
 
     index: int
@@ -136,7 +137,7 @@ def merge(
         audit.digest(after),
     )
     earlier = history or Audit(before.shape)
-    changes = _changes(entry, earlier, before.shape)
+    changes = _changes(entry, earlier.hand_made(segmentation))
     name = f"{str(segmentation.name).removesuffix('-segmentation').removesuffix('-corrected')}"
     return _answer(segmentation, after, f"{name}-corrected", changes, earlier.with_entry(entry))
 
@@ -164,7 +165,10 @@ def undo(segmentation: xr.DataArray, history: Audit) -> Correction:
     """
     if not history.entries:
         raise ParameterError(
-            "undo", "needs a correction to take back", "a history without any", "Leave it out."
+            "history",
+            "must hold a correction to take back",
+            "one without any",
+            "This is the segmentation before the first correction.",
         )
     last, earlier = history.entries[-1], history.without_last()
     before = segmentation.to_numpy().copy()
@@ -172,19 +176,17 @@ def undo(segmentation: xr.DataArray, history: Audit) -> Correction:
     back = Entry(
         last.where, last.after, last.before, (), "", "", last.digest_after, last.digest_before
     )
-    changes = _changes(back, Audit(before.shape), before.shape)
+    changes = _changes(back, np.zeros_like(before))
     return _answer(segmentation, before, str(segmentation.name), changes, earlier)
 
 
-def _changes(entry: Entry, earlier: Audit, shape: tuple[int, ...]) -> tuple[Change, ...]:
-    known = np.zeros(int(np.prod(shape)), np.uint8)
-    for other in earlier.entries:
-        known[other.where] = other.after
-    known = known[entry.where]
-    slices = entry.where // (shape[1] * shape[2])
+def _changes(entry: Entry, hand: npt.NDArray[np.uint8]) -> tuple[Change, ...]:
+    """What a correction did, where this much was made by hand before it, 0 elsewhere."""
+    known = hand.reshape(-1)[entry.where]
+    slices = entry.where // hand[0].size
 
     def counts(which: npt.NDArray[np.bool_]) -> list[int]:
-        found: list[int] = np.bincount(slices[which], minlength=shape[0]).tolist()
+        found: list[int] = np.bincount(slices[which], minlength=len(hand)).tolist()
         return found
 
     everything = zip(

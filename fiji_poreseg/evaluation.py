@@ -111,11 +111,14 @@ class Evaluation:
         ``error``, the share that is wrong. None without the raw stack.
     baseline
         The best global threshold on the raw stack; None without it.
+    classes
+        Names of the classes 1, 2, and so on, that were told apart.
     """
 
     slices: tuple[SliceScore, ...]
     pore_back: Mapping[str, Mapping[str, float | int | None]] | None = None
     baseline: Baseline | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def mean(self) -> dict[str, float | None]:
@@ -125,6 +128,7 @@ class Evaluation:
     def as_json(self) -> dict[str, Any]:
         """The scores in JSON's types, as ``evaluate`` writes them."""
         written: dict[str, Any] = {
+            "classes": list(self.classes),
             "slices": [asdict(score) for score in self.slices],
             "mean": self.mean,
             "pore_back": self.pore_back,
@@ -165,7 +169,8 @@ def evaluate(
     Parameters
     ----------
     segmentation, truth
-        uint8, dims ``("z", "y", "x")``, 0 where nothing is known.
+        uint8, dims ``("z", "y", "x")``, 0 where nothing is known; ``attrs["classes"]`` of the
+        segmentation names them.
     indices
         0-based slices to score, each of which must have both; None for all that do.
     probability
@@ -209,8 +214,9 @@ def evaluate(
             ",".join(map(str, missing[:20])),
             "Segment those slices first, or name others.",
         )
+    classes = tuple(segmentation.attrs["classes"])
     if threshold is None:
-        return Evaluation(tuple(scores))
+        return Evaluation(tuple(scores), classes=classes)
     counts = {name: np.zeros(2, np.int64) for name in KINDS}
     baseline = []
     for one in scored:
@@ -222,7 +228,7 @@ def evaluate(
         name: {"pixels": int(pixels), "error": float(wrong / pixels) if pixels else None}
         for name, (pixels, wrong) in counts.items()
     }
-    return Evaluation(tuple(scores), errors, Baseline(threshold, tuple(baseline)))
+    return Evaluation(tuple(scores), errors, Baseline(threshold, tuple(baseline)), classes)
 
 
 class _Scored(NamedTuple):

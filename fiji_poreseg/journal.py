@@ -102,15 +102,17 @@ def _read(place: Path, settings: Settings, work: str) -> frozenset[int]:
     first, *lines = place.read_text(encoding="utf-8", errors="replace").split("\n")
     try:
         kept = json.loads(first)
-    except ValueError:
-        # It was killed before it wrote down what it was about to do.
+    except DAMAGE_ERRORS:
+        kept = None
+    if not isinstance(kept, dict):
+        # It was killed before it wrote down what it was about to do, or the power went.
         return frozenset()
     check_same(kept, settings, work)
     # A power cut may leave anything: of what is not a number, nothing is known.
     return frozenset(int(line) for line in lines[:-1] if line.isascii() and line.isdigit())
 
 
-def read_kept(place: Path, work: str) -> Any:
+def read_kept(place: Path, work: str) -> dict[str, Any]:
     """Read a JSON file in which a work wrote down what it does, or has done.
 
     Parameters
@@ -126,7 +128,10 @@ def read_kept(place: Path, work: str) -> Any:
         If it is damaged.
     """
     try:
-        return json.loads(place.read_text(encoding="utf-8"))
+        kept = json.loads(place.read_text(encoding="utf-8"))
+        if not isinstance(kept, dict):
+            raise TypeError("it holds no names")
+        return kept
     except DAMAGE_ERRORS as error:
         raise ParameterError(
             "resume",

@@ -63,8 +63,9 @@ def read_labeling(
         if file.stat().st_size > _LARGEST:
             raise ValueError("it is too large")
         content = json.loads(file.read_bytes())
-        low, high = (content["interval"][end] for end in ("min", "max"))
-        size = tuple(int(b) - int(a) + 1 for a, b in zip(low, high, strict=True))
+        corners = [content["interval"][end] for end in ("min", "max")]
+        low, high = _places(corners, len(corners[0]))
+        size = tuple((high - low + 1).tolist())
         found = {
             str(name): _places(places, len(size)) for name, places in content["labels"].items()
         }
@@ -88,7 +89,7 @@ def read_labeling(
         if not len(places):
             continue
         label = _class_of(name, classes, parameter)
-        where = tuple((places - np.array(low)).T[::-1])
+        where = tuple((places - low).T[::-1])
         where = (np.zeros(len(places), int),) * (3 - len(where)) + where
         _check_places(where, shape, name, parameter)
         if np.isin(values[where], (0, label), invert=True).any():
@@ -135,8 +136,10 @@ def write_labeling(path: PathLike, labels: xr.DataArray, *, parameter: str = "ou
 
 def _places(places: Sequence[Sequence[int]], axes: int) -> npt.NDArray[np.int64]:
     made = np.array(places, np.float64) if len(places) else np.empty((0, axes))
-    if made.shape != (len(places), axes) or (made != np.floor(made)).any():
-        raise ValueError("its pixels have another number of axes")
+    # Of larger numbers, and of none at all (NaN), not every whole one can be told.
+    are_whole = (np.abs(made) < 2**53) & (made == np.floor(made))
+    if made.shape != (len(places), axes) or not are_whole.all():
+        raise ValueError("its pixels have another number of axes, or are no whole numbers")
     return made.astype(np.int64)
 
 

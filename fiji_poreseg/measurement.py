@@ -22,6 +22,8 @@ CONFIDENCE = 0.95
 _LEAST_GAIN = 0.05
 # By which a rate is changed to see what follows from it.
 _STEP = 1e-6
+# Scores that somebody wrote down with three decimals contradict each other by less.
+_ROUNDING = 2e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,16 +183,27 @@ def confusion_of_scores(rows: Sequence[Mapping[str, Any]]) -> Confusion:
     ----------
     rows
         With ``accuracy``, ``porosity`` and ``porosity_truth``, of two classes.
+
+    Raises
+    ------
+    ValueError
+        If they are no shares, or cannot be of one segmentation of two classes.
     """
     made = np.empty((len(rows), 2, 2))
     for place, row in zip(made, rows, strict=True):
-        pore, true_pore = float(row["porosity"]), float(row["porosity_truth"])
+        shares = [float(row[name]) for name in ("accuracy", "porosity", "porosity_truth")]
+        # Also false for NaN.
+        if not all(0 <= share <= 1 for share in shares):
+            raise ValueError("accuracy and porosity must be from 0 to 1")
+        accuracy, pore, true_pore = shares
         # Right is pore in both or solid in both, and the two differ by what porosity says.
-        both_pore = (float(row["accuracy"]) - 1 + pore + true_pore) / 2
+        both_pore = (accuracy - 1 + pore + true_pore) / 2
         place[:] = (
             (both_pore, true_pore - both_pore),
             (pore - both_pore, 1 - true_pore - pore + both_pore),
         )
+        if place.min() < -_ROUNDING:
+            raise ValueError("accuracy and porosity contradict each other")
     return Confusion(made, in_pixels=False)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from fiji_poreseg.appearance import Ranges, appearance, ranges
+from fiji_poreseg.appearance import MEASURED, Ranges, appearance, ranges
 from fiji_poreseg.errors import ParameterError, in_short
 from fiji_poreseg.files import DAMAGE_ERRORS, check_output, replacing
 from fiji_poreseg.slices import PERCENTILES, check_spacing, warn_about_milling
@@ -355,6 +355,12 @@ def _check_card(card: Card) -> None:
             isinstance(index, int) and index >= 0 for index in card.training_indices
         ),
         "normalisation": 0 <= low < high <= 100,
+        # Where the brightness lies is told in units of the contrast.
+        "appearance": not card.appearance
+        or (
+            {"contrast"} <= card.appearance.keys() <= set(MEASURED)
+            and not any(least > most for least, most in card.appearance.values())
+        ),
     }
     wrong = [name for name, holds in rules.items() if not holds]
     if wrong:

@@ -2,6 +2,9 @@
 
 import json
 import re
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +91,8 @@ def test_it_stops_where_slices_look_otherwise_and_says_which_to_label(strange, l
     old.parent.mkdir()
     fp.write(old, early)
     (old.parent / "resunet.poreseg").write_bytes(b"of an earlier call")
-    left = {"files": ["segmentation.tif", "resunet.poreseg"]}
+    left = dict.fromkeys(("alarms", "model", "accuracy", "porosity", "to_label"))
+    left |= {"files": ["segmentation.tif", "resunet.poreseg"], "settings": {}}
     (old.parent / "report.json").write_text(json.dumps(left))
     stopped = fp.auto(strange, early, output=tmp_path / "out", **QUICK)
     assert "noisier than what was trained on" in stopped.alarms[0]
@@ -155,6 +159,126 @@ def test_what_no_auto_made_is_left_alone(phantom, labels, tmp_path):
     with pytest.raises(fp.ParameterError, match=r"something else.* with resunet\.poreseg"):
         fp.auto(phantom.stack, labels, output=tmp_path, **QUICK)
     assert contents(tmp_path) == {"resunet.poreseg"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"milling": "reverse"}, "`milling` must be forward"),
+        ({"voxel_size_nm": (20, 10, 10)}, "`voxel_size_nm` must be 10"),
+        ({"classes": ("air", "rock")}, "`classes` must be pore,solid"),
+        ({"network": "small"}, "`network` must be base"),
+        ({"indices": LABELLED[1:]}, "`indices` must be 3,11,19,27"),
+    ],
+)
+def test_what_changed_is_named_as_it_was_given(made, phantom, labels, changed, said):
+    """Milling, classes and network decide which ResUNet it starts from, too."""
+    with pytest.raises(fp.ParameterError, match=said):
+        fp.auto(phantom.stack, labels, output=made.folder, resume=True, **(QUICK | changed))
+
+
+@pytest.mark.parametrize("change", ["more slices", "fewer slices", "other pixels"])
+def test_of_other_labels_it_is_not_said_that_the_indices_changed(made, phantom, labels, change):
+    other = labels.copy(deep=True)
+    if change == "more slices":
+        other[5] = other[3]
+    elif change == "fewer slices":
+        other[3] = 0
+    else:
+        other[3] = np.where(other[3] > 0, 3 - other[3], 0)
+    with pytest.raises(fp.ParameterError, match="`labels` must be what it was in the call of auto"):
+        fp.auto(phantom.stack, other, output=made.folder, resume=True, **QUICK)
+
+
+def test_another_resunet_that_ships_is_not_a_parameter(made, phantom, labels, tmp_path):
+    folder = tmp_path / "out"
+    shutil.copytree(made.folder, folder)
+    report = json.loads((folder / "report.json").read_text())
+    report["settings"]["start"] = "of another version"
+    (folder / "report.json").write_text(json.dumps(report))
+    with pytest.raises(fp.ParameterError, match=r"`resume` needs the ResUNet .* another version"):
+        fp.auto(phantom.stack, labels, output=folder, resume=True, **QUICK)
+
+
+class Waiting(StopAt):
+    """Waits where it would stop, until it may."""
+
+    def __init__(self, step):
+        super().__init__(step, 0)
+        self.there, self.ended = threading.Event(), threading.Event()
+
+    def update(self, description, done, total):
+        try:
+            super().update(description, done, total)
+        except StoppedError:
+            self.there.set()
+            self.ended.wait(60)
+            raise
+
+
+def test_two_calls_do_not_work_in_one_folder(phantom, labels, tmp_path):
+    listener = Waiting("Growing trees")
+
+    def first():
+        with reporting(listener):
+            fp.auto(phantom.stack, labels, output=tmp_path, **QUICK)
+
+    with ThreadPoolExecutor(1) as other:
+        call = other.submit(first)
+        listener.there.wait(60)
+        begun = {path: list(path.iterdir()) for path in tmp_path.iterdir() if path.is_dir()}
+        for resume in (False, True):
+            said = r"`output` must not be a file that another command is writing.*Wait"
+            with pytest.raises(fp.ParameterError, match=said):
+                fp.auto(phantom.stack, labels, output=tmp_path, resume=resume, **QUICK)
+        assert {path: list(path.iterdir()) for path in begun} == begun
+        listener.ended.set()
+        with pytest.raises(StoppedError):
+            call.result()
+    assert not list(tmp_path.glob("*.lock"))
+
+
+@pytest.mark.parametrize("content", ['{"mine": 1}', "", '{"files": 1', "[" * 100_000])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_report_of_something_else_is_left_alone(phantom, labels, tmp_path, content, resume):
+    (tmp_path / "report.json").write_text(content)
+    with pytest.raises(fp.ParameterError, match=r"with report\.json. Name another") as caught:
+        fp.auto(phantom.stack, labels, output=tmp_path, resume=resume, **QUICK)
+    assert caught.value.parameter == "output"
+    assert contents(tmp_path) == {"report.json"}
+    assert (tmp_path / "report.json").read_text() == content
+
+
+@pytest.mark.parametrize("where", ["put in place", "cleaned up"])
+def test_what_a_killed_call_left_goes_with_the_next_one(
+    made, strange, phantom, labels, tmp_path, monkeypatch, where
+):
+    """Killed at its end, it leaves files under their names and a folder that knows of them."""
+    folder = tmp_path / "out"
+
+    def stop(*_, **__):
+        raise StoppedError
+
+    def replace(self, target, *, real=Path.replace):
+        return stop() if target.name == "probability.tif" else real(self, target)
+
+    # Not trained again: it goes on where all is made.
+    with pytest.raises(StoppedError), reporting(StopAt("Growing trees", 10)):
+        fp.auto(phantom.stack, labels, output=folder, **QUICK)
+    (work,) = folder.iterdir()
+    for name in FILES:
+        shutil.copy(made.folder / name, work / name)
+    with monkeypatch.context() as killed:
+        if where == "put in place":
+            killed.setattr(Path, "replace", replace)
+        else:
+            killed.setattr(shutil, "rmtree", stop)
+        with pytest.raises(StoppedError):
+            fp.auto(phantom.stack, labels, output=folder, resume=True, **QUICK)
+    assert contents(folder) > {"forest.poreseg", "resunet.poreseg", "segmentation.tif"}
+    early = labels.copy(data=np.where(np.arange(30)[:, None, None] < 12, labels, 0))
+    assert fp.auto(strange, early, output=folder, **QUICK).alarms
+    assert contents(folder) == {"forest.poreseg", "report.json"}
 
 
 class Sure:

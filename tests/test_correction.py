@@ -4,7 +4,9 @@ import json
 import random
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -67,6 +69,22 @@ def test_what_is_painted_wins_and_is_counted(tmp_path):
     np.testing.assert_array_equal(made.hand, expected)
 
 
+def test_what_was_left_in_a_checked_slice_is_overruled(tmp_path):
+    elsewhere = np.zeros(SHAPE, np.uint8)
+    elsewhere[2, 0, 0] = 1
+    first = fp.correct(labels(FOUND), labels(elsewhere), checked=(0,), history=tmp_path / "h.npz")
+    painted = np.zeros(SHAPE, np.uint8)
+    painted[0, 0, :2] = 3 - FOUND[0, 0, 0], FOUND[0, 0, 1]
+    painted[1, 0, 0] = 3 - FOUND[1, 0, 0]
+    made = fp.correct(first.segmentation, labels(painted), history=tmp_path / "h.npz")
+    assert [(one.index, one.overruled) for one in made.changes] == [(0, 1), (1, 0)]
+
+
+def test_checked_slices_that_there_are_not_are_refused():
+    with pytest.raises(ParameterError, match="`checked` must lie from 0 to 3"):
+        fp.correct(labels(FOUND), labels(some(1)), checked=(7,))
+
+
 def test_of_an_edited_copy_what_differs_is_made_by_hand():
     edited = np.where(some(2) > 0, some(2), FOUND).astype(np.uint8)
     made = fp.correct(labels(FOUND), labels(edited))
@@ -108,6 +126,7 @@ def test_the_counts_are_those_of_the_images_and_undo_goes_all_the_way_back(
     history = tmp_path_factory.mktemp("h") / "h.npz"
     kept = [labels(FOUND)]
     said = np.zeros(SHAPE, np.uint8)
+    hand = said
     for seed in rounds:
         painted = some(seed, share=0.5)
         made = fp.correct(kept[-1], labels(painted), history=history, checked=[seed % SHAPE[0]])
@@ -117,7 +136,7 @@ def test_the_counts_are_those_of_the_images_and_undo_goes_all_the_way_back(
                 "pore_to_solid": ((before == 1) & (after == 2))[index].sum(),
                 "solid_to_pore": ((before == 2) & (after == 1))[index].sum(),
                 "hand_made": (painted > 0)[index].sum(),
-                "overruled": ((painted > 0) & (said > 0) & (said != painted))[index].sum(),
+                "overruled": ((painted > 0) & (hand > 0) & (hand != painted))[index].sum(),
             }
             entries = [change for change in made.changes if change.index == index]
             assert entries or not recount["hand_made"]
@@ -133,7 +152,7 @@ def test_the_counts_are_those_of_the_images_and_undo_goes_all_the_way_back(
         np.testing.assert_array_equal(
             fp.undo_correction(after, history=history).segmentation, before
         )
-    with pytest.raises(ParameterError, match="a correction to take back"):
+    with pytest.raises(ParameterError, match="`history` must hold a correction to take back"):
         fp.undo_correction(kept[0], history=history)
 
 
@@ -147,6 +166,68 @@ def test_a_history_goes_on_only_from_where_it_was(begun, tmp_path):
         fp.correct(labels(FOUND[:3]), labels(FOUND[:3]), history=history)
     assert history.read_bytes() == kept
     assert not (tmp_path / "2.tif").exists()
+
+
+@pytest.mark.parametrize(("foreground", "white"), [("solid", 2), ("pore", 1)])
+def test_a_mask_comes_back_as_labels(tmp_path, foreground, white):
+    mask = labels(np.where(FOUND == white, 255, 0).astype(np.uint8))
+    given = {"history": tmp_path / "h.npz", "mask_foreground": foreground}
+    made = fp.correct(mask, labels(some(2)), **given)
+    back = fp.undo_correction(made.segmentation, history=given["history"])
+    np.testing.assert_array_equal(back.segmentation, FOUND)
+
+
+def test_where_a_correction_got_lost_with_its_image_the_one_before_goes_on(begun):
+    """Without `output`, the segmentation on disk stays as it was."""
+    segmentation, history = begun
+    made = fp.correct(segmentation, labels(some(2)), history=history)
+    fp.correct(made.segmentation, labels(some(3)), history=history)
+    again = fp.correct(segmentation, labels(some(4)), history=history)
+    assert len(again.history.entries) == 2
+    first = fp.undo_correction(segmentation, history=history)
+    np.testing.assert_array_equal(first.segmentation, FOUND)
+
+
+def test_an_image_in_memory_is_corrected_and_taken_back_like_one_on_disk(begun):
+    segmentation, history = begun
+    made = fp.correct(segmentation, labels(some(2)), history=history)
+    again = fp.correct(made.segmentation, labels(some(3)), history=history)
+    assert len(again.history.entries) == 3
+    for expected in (made.segmentation, segmentation, FOUND):
+        again = fp.undo_correction(again.segmentation, history=history)
+        np.testing.assert_array_equal(again.segmentation, expected)
+
+
+def test_what_was_taken_back_and_got_lost_is_taken_back_again(begun, tmp_path):
+    first, history = begun
+    second = fp.correct(first, labels(some(2)), history=history, output=tmp_path / "2.tif")
+    once = fp.undo_correction(second.segmentation, history=history)
+    fp.undo_correction(once.segmentation, history=history)
+    again = fp.undo_correction(tmp_path / "2.tif", history=history, output=tmp_path / "b.tif")
+    np.testing.assert_array_equal(again.segmentation, first)
+    # Now it is written, so that what it was before is another segmentation.
+    with pytest.raises(ParameterError, match="as the last correction left it"):
+        fp.correct(tmp_path / "2.tif", labels(some(3)), history=history)
+    fp.correct(tmp_path / "b.tif", labels(some(3)), history=history)
+
+
+def test_taken_back_to_nothing_it_still_belongs_to_one_segmentation(begun, tmp_path):
+    segmentation, history = begun
+    fp.undo_correction(segmentation, history=history, output=tmp_path / "0.tif")
+    with pytest.raises(ParameterError, match="corrections were all taken back"):
+        fp.correct(labels(3 - FOUND), labels(some(2)), history=history)
+    fp.correct(labels(FOUND), labels(some(2)), history=history)
+
+
+def test_a_history_without_its_origin_is_read(begun):
+    """As they were written before it was kept."""
+    segmentation, history = begun
+    with np.load(history) as arrays:
+        content = dict(arrays)
+    told = json.loads(content["audit"].tobytes())
+    del told["origin"], told["taken_back"]
+    np.savez(history, **content | {"audit": np.frombuffer(json.dumps(told).encode(), np.uint8)})
+    assert len(fp.correct(segmentation, labels(some(2)), history=history).history.entries) == 2
 
 
 @pytest.mark.parametrize("harm", ["cut", "other", "pickle", "beyond"])
@@ -207,6 +288,35 @@ def test_on_a_full_disk_no_file_is_another_one(begun, tmp_path, monkeypatch):
     with pytest.raises(ParameterError, match="needs space"):
         fp.undo_correction(segmentation, **given)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_no_other_correction_is_added_to_a_history_meanwhile(begun, tmp_path, monkeypatch):
+    segmentation, history = begun
+    writing, ended = threading.Event(), threading.Event()
+
+    def write(*args, real=fp.write, **given):
+        writing.set()
+        ended.wait(60)
+        real(*args, **given)
+
+    monkeypatch.setattr("fiji_poreseg.files.write", write)
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(
+            fp.correct,
+            segmentation,
+            labels(some(2)),
+            history=history,
+            output=tmp_path / "2.tif",
+        )
+        writing.wait(60)
+        said = r"`history` must not be a file that another command is writing.*Wait"
+        for act in (fp.undo_correction, partial(fp.correct, corrections=labels(some(3)))):
+            with pytest.raises(ParameterError, match=said):
+                act(segmentation, history=history)
+        ended.set()
+        made = first.result()
+    assert len(fp.undo_correction(made.segmentation, history=history).history.entries) == 1
+    assert not list(tmp_path.glob("*.lock"))
 
 
 CORRECT = """

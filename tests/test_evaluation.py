@@ -94,7 +94,7 @@ def test_pore_backs_are_pore_on_the_wrong_side_of_the_threshold(tmp_path):
     assert scored.pore_back["open_pore"] == {"pixels": 40, "error": 0.0}
     assert scored.pore_back["solid"] == {"pixels": 50, "error": 0.0}
     written = json.loads((tmp_path / "s.json").read_text())
-    assert set(written) == {"slices", "mean", "pore_back", "best_threshold"}
+    assert set(written) == {"classes", "slices", "mean", "pore_back", "best_threshold"}
     assert set(written["slices"][0]) == {
         "index", "accuracy", "loss", "majority_accuracy", "dice_solid", "iou_solid",
         "porosity", "porosity_truth",
@@ -222,6 +222,13 @@ def test_strategies_choose_the_papers_slices(slices, strategy, count, expected):
     assert fp.select_slices(stack, strategy=strategy, count=count) == expected
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_region_of_several_channels_is_refused(channels):
+    region = np.ones((channels, *TRUE.shape), np.uint8)
+    with pytest.raises(fp.ParameterError, match="`roi` must have the shape of the segmentation"):
+        fp.evaluate(stack_of(TRUE), stack_of(TRUE), roi=region)
+
+
 def test_more_slices_than_there_are_cannot_be_chosen():
     with pytest.raises(fp.ParameterError, match="`count` must be from 1 to 5"):
         fp.select_slices(stack_of(TRUE), count=6)
@@ -232,6 +239,12 @@ def wrong_at_random(truth, pore_wrong, solid_wrong, seed=0):
     rng = np.random.default_rng(seed)
     flipped = rng.random(truth.shape) < np.where(truth == 1, pore_wrong, solid_wrong)
     return np.where(flipped, 3 - truth, truth).astype(np.uint8)
+
+
+def scores(classes=("pore", "solid"), **changed):
+    """What `evaluate` writes of one slice, all of which is right."""
+    row = {"accuracy": 1, "porosity": 0.5, "porosity_truth": 0.5} | changed
+    return json.dumps({"classes": classes, "slices": [row]})
 
 
 class TestCorrectedPorosity:
@@ -311,6 +324,14 @@ class TestCorrectedPorosity:
             ("{", "must name a file of scores"),
             ('{"slices": [{"accuracy": 1}]}', "must name a file of scores"),
             ('{"slices": []}', "must hold slices"),
+            ("[" * 100_000, "must name a file of scores"),
+            ("[]", "must name a file of scores"),
+            (scores(accuracy=float("nan")), "must be from 0 to 1"),
+            (scores(accuracy=7), "must be from 0 to 1"),
+            (scores(porosity_truth=-0.1), "must be from 0 to 1"),
+            (scores(porosity=0.9), "contradict each other"),
+            (scores(classes=["pore", "solid", "glue"]), "scores 3 classes, not two"),
+            (scores(classes=2), "must name a file of scores"),
             (
                 '{"slices": [{"accuracy": 0.5, "porosity": 0.5, "porosity_truth": 0.5}]}',
                 "better than guessing",
@@ -326,6 +347,20 @@ class TestCorrectedPorosity:
         with pytest.raises(fp.ParameterError, match=said) as caught:
             fp.measure(truth, scores=tmp_path / "scores.json")
         assert caught.value.parameter == "scores"
+
+    def test_scores_of_three_classes_correct_nothing(self, truth, tmp_path):
+        three = truth.to_numpy().copy()
+        three[:, 30:] = 3
+        three = fp.make_labels(three, truth, classes=("pore", "solid", "glue"))
+        fp.evaluate(three, three, json=tmp_path / "scores.json")
+        with pytest.raises(fp.ParameterError, match="scores 3 classes, not two"):
+            fp.measure(truth, scores=tmp_path / "scores.json")
+
+    def test_scores_that_do_not_say_the_classes_are_taken(self, truth, tmp_path):
+        """As they were written before they did; with as many decimals as somebody kept."""
+        rows = [{"accuracy": 0.9, "porosity": 0.749, "porosity_truth": 0.65}]
+        (tmp_path / "scores.json").write_text(json.dumps({"slices": rows}))
+        assert fp.measure(truth, scores=tmp_path / "scores.json").corrected.value > 0
 
     def test_a_third_class_cannot_be_corrected(self, truth, tmp_path):
         (tmp_path / "scores.json").write_text("{}")

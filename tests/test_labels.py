@@ -128,6 +128,9 @@ def test_a_labeling_as_labkit_writes_it(tmp_path):
     expected[2, 0, [4, 3]] = 1
     expected[1, 3, 0] = 2
     np.testing.assert_array_equal(found, expected)
+    numbers = {"min": [0.0, 0.0, 0.0], "max": ["4", "3", "2"]}
+    path.write_text(json.dumps({**written, "interval": numbers}))
+    np.testing.assert_array_equal(labels_from(path, stack), expected)
     flat = {**written, "interval": {"min": [0, 0], "max": [4, 3]}, "labels": {"pore": [[4, 1]]}}
     path.write_text(json.dumps(flat))
     assert labels_from(path, stack[:1])[0, 1, 4] == 1
@@ -145,6 +148,10 @@ def test_a_labeling_as_labkit_writes_it(tmp_path):
         ({"labels": 3}, "whole labeling"),
         ({"interval": {"min": [0, 0, 0], "max": [9, 3, 2]}}, r"5 x 4 x 3 \(x, y, z\).*10 x 4 x 3"),
         ({"interval": None}, "whole labeling"),
+        ({"interval": {"min": [0.5, 0, 0], "max": [4.5, 3, 2]}}, "whole labeling"),
+        ({"interval": {"min": ["a", 0, 0], "max": [4, 3, 2]}}, "whole labeling"),
+        ({"interval": {"min": [1e300, 0, 0], "max": [1e300, 3, 2]}}, "whole labeling"),
+        ({"interval": {"min": [0, 0], "max": [4, 3, 2]}}, "whole labeling"),
     ],
 )
 def test_a_labeling_that_does_not_fit_is_refused(tmp_path, change, reason):

@@ -247,6 +247,16 @@ class TestResume:
             fp.segment(small[0], model=forest, nodata=0, resume=True, **paths(stopped))
         assert counter.total == len(small[0]) - 2
 
+    @pytest.mark.parametrize("first", [b"[]", b"1", b"[" * 100_000])
+    def test_a_journal_that_says_not_of_what_is_begun_anew(self, stopped, small, forest, first):
+        journal = stopped / self.JOURNAL
+        _, *done = journal.read_bytes().splitlines(keepends=True)
+        journal.write_bytes(b"\n".join([first, *done]))
+        counter = Counter()
+        with reporting(counter):
+            fp.segment(small[0], model=forest, nodata=0, resume=True, **paths(stopped))
+        assert counter.total == len(small[0])
+
     @pytest.mark.parametrize("large", [False, True])
     def test_it_does_the_rest_to_the_same_files(
         self, large, stopped, tmp_path, monkeypatch, small, forest

@@ -34,7 +34,8 @@ __all__ = ["Automatic", "Settings", "run"]
 FOREST, RESUNET = "forest.poreseg", "resunet.poreseg"
 SEGMENTATION, PROBABILITY, REPORT = "segmentation.tif", "probability.tif", "report.json"
 _LEFT = (FOREST, RESUNET, SEGMENTATION, PROBABILITY)
-_SETTINGS, _EARLIER = "settings.json", "earlier.json"
+_REPORTED = {"alarms", "model", "accuracy", "porosity", "to_label", "files", "settings"}
+_SETTINGS, _EARLIER, _START = "settings.json", "earlier.json", "start"
 _CALLED = "call of auto"
 # Evenly spaced slices on which the models are compared, and as many to name.
 _COMPARED, _TO_LABEL = 20, 5
@@ -129,31 +130,32 @@ def run(
     Raises
     ------
     ParameterError
-        If fewer than two classes are labelled, all slices are, or what is to be resumed was begun
-        with other images or settings.
+        If fewer than two classes are labelled, all slices are, another command is at work in the
+        folder, or what is to be resumed was begun with other images or settings.
     """
     shared = _shared(stack, labels, indices, settings)
-    work = files.begun(folder / "auto")
-    if resume and _is_finished(folder, work, shared):
-        # A kill after the last file was put in its place left it.
-        shutil.rmtree(work, ignore_errors=True)
+    with files.alone({"output": folder / REPORT}):
+        work = files.begun(folder / "auto")
+        if resume and _is_finished(folder, work, shared):
+            # A kill after the last file was put in its place left it.
+            shutil.rmtree(work, ignore_errors=True)
+            return _finished(folder, shared)
+        unlabelled = [index for index in range(stack.sizes["z"]) if index not in set(indices)]
+        if not unlabelled:
+            raise ParameterError(
+                "labels",
+                "must leave slices to find out about",
+                f"labels in all {len(indices)} slices",
+                "Train a model with train_resunet.",
+            )
+        _open(work, folder, shared, resume=resume)
+        if not (work / REPORT).exists():
+            made = _make(stack, labels, indices, unlabelled, settings, work)
+            there = [name for name in _LEFT if (work / name).exists()]
+            report = made.as_json() | {"files": there, "settings": shared}
+            files.write_text(work / REPORT, json.dumps(report, indent=1) + "\n")
+        _put_in_place(work, folder)
         return _finished(folder, shared)
-    unlabelled = [index for index in range(stack.sizes["z"]) if index not in set(indices)]
-    if not unlabelled:
-        raise ParameterError(
-            "labels",
-            "must leave slices to find out about",
-            f"labels in all {len(indices)} slices",
-            "Train a model with train_resunet.",
-        )
-    _open(work, folder, shared, resume=resume)
-    if not (work / REPORT).exists():
-        made = _make(stack, labels, indices, unlabelled, settings, work)
-        there = [name for name in _LEFT if (work / name).exists()]
-        report = made.as_json() | {"files": there, "settings": shared}
-        files.write_text(work / REPORT, json.dumps(report, indent=1) + "\n")
-    _put_in_place(work, folder)
-    return _finished(folder, shared)
 
 
 def _make(
@@ -216,55 +218,93 @@ def _make(
 def _shared(
     stack: xr.DataArray, labels: xr.DataArray, indices: Sequence[int], settings: Settings
 ) -> dict[str, Any]:
-    """What must be the same where a call is gone on with."""
+    """What must be the same where a call is gone on with, first what the rest follows from."""
+    slices = range(stack.sizes["z"])
     return {
-        "indices": list(indices),
         "classes": list(labels.attrs["classes"]),
         "count": settings.count,
         "trees": settings.trees,
         "network": settings.network,
-        "start": None if settings.start is None else settings.start.digest(),
         "steps": settings.steps,
         "anyway": settings.anyway,
         "milling": settings.milling,
         "voxel_size_nm": list(spacing_nm(stack)),
         "nodata": stack.attrs.get("nodata"),
         "seed": settings.seed,
-        "image": digest_of_slices(stack, track(range(stack.sizes["z"]), "Reading the image")),
-        "labels": digest_of_slices(labels, indices),
+        "image": digest_of_slices(stack, track(slices, "Reading the image")),
+        "labels": digest_of_slices(labels, slices),
+        "indices": list(indices),
+        _START: None if settings.start is None else settings.start.digest(),
     }
+
+
+def _check_same(kept: Mapping[str, Any], shared: Mapping[str, Any]) -> None:
+    """Refuse to go on with something else than what a call was begun with."""
+    check_same(kept, {name: value for name, value in shared.items() if name != _START}, _CALLED)
+    if kept.get(_START) != shared[_START]:
+        # All else being the same, no parameter has changed it.
+        raise ParameterError(
+            "resume",
+            f"needs the ResUNet that the {_CALLED} to be resumed started from",
+            "with that of another version of fiji-poreseg",
+            "Install the version from then, or leave resume out to start anew.",
+        )
 
 
 def _open(work: Path, folder: Path, shared: Mapping[str, Any], *, resume: bool) -> None:
     """Make the hidden folder in which everything is made, or find the one to go on with."""
     kept = work / _SETTINGS
-    if resume and kept.exists():
-        check_same(read_kept(kept, _CALLED), shared, _CALLED)
-        return
     earlier = _earlier(work, folder)
-    if work.exists():
-        shutil.rmtree(work)
-    else:
-        strange = [name for name in _LEFT if (folder / name).exists() and name not in earlier]
-        if strange:
-            raise ParameterError(
-                "output",
-                "must not be a folder that holds such files of something else",
-                f"{folder} with {', '.join(strange)}",
-                "Name another folder.",
-            )
-    work.mkdir()
+    strange = [name for name in _LEFT if (folder / name).exists() and name not in earlier]
+    if (folder / REPORT).exists() and _report(folder / REPORT) is None:
+        strange.append(REPORT)
+    if strange:
+        raise ParameterError(
+            "output",
+            "must not be a folder that holds such files of something else, or damaged ones",
+            f"{folder} with {', '.join(strange)}",
+            "Name another folder, or delete them.",
+        )
+    if resume and kept.exists():
+        _check_same(read_kept(kept, _CALLED), shared)
+        return
+    # Killed in here, a folder is left that says what is of earlier calls, and cannot be resumed.
+    kept.unlink(missing_ok=True)
+    work.mkdir(exist_ok=True)
     files.write_text(work / _EARLIER, json.dumps(earlier) + "\n")
+    for left in work.iterdir():
+        if left.name != _EARLIER:
+            files.remove(left)
     files.write_text(kept, json.dumps(shared, indent=1) + "\n")
 
 
 def _earlier(work: Path, folder: Path) -> list[str]:
-    """What an earlier call left in the folder, which goes when this one is done."""
-    if (work / _EARLIER).exists():
-        return list(read_kept(work / _EARLIER, _CALLED))
-    if (folder / REPORT).exists():
-        return list(read_kept(folder / REPORT, _CALLED)["files"])
-    return []
+    """What earlier calls left in the folder, which goes when this one is done.
+
+    One that was killed while it put its files in place, or cleaned up, says so in its own report.
+    """
+    found = _json(work / _EARLIER)
+    earlier = list(found) if isinstance(found, list) else []
+    for place in (work / REPORT, folder / REPORT):
+        earlier += (_report(place) or {"files": []})["files"]
+    return [name for name in _LEFT if name in earlier and (folder / name).exists()]
+
+
+def _report(place: Path) -> dict[str, Any] | None:
+    """A report; None where there is none, or the file is damaged or something else's."""
+    found = _json(place)
+    if not isinstance(found, dict) or not found.keys() >= _REPORTED:
+        return None
+    ours = isinstance(found["settings"], dict) and isinstance(found["files"], list)
+    return found if ours and all(name in _LEFT for name in found["files"]) else None
+
+
+def _json(place: Path) -> Any:
+    """What a file says; None where it says nothing, whatever the reason."""
+    try:
+        return json.loads(place.read_text(encoding="utf-8"))
+    except files.DAMAGE_ERRORS:
+        return None
 
 
 def _put_in_place(work: Path, folder: Path) -> None:
@@ -286,16 +326,16 @@ def _put_in_place(work: Path, folder: Path) -> None:
 
 def _is_finished(folder: Path, work: Path, shared: Mapping[str, Any]) -> bool:
     """Whether a report is there of this very call; of another, only where nothing is begun."""
-    if not (folder / REPORT).exists():
+    report = _report(folder / REPORT)
+    if report is None:
         return False
-    kept = read_kept(folder / REPORT, _CALLED)["settings"]
-    return not work.exists() or kept == json.loads(json.dumps(shared))
+    return not work.exists() or report["settings"] == json.loads(json.dumps(shared))
 
 
 def _finished(folder: Path, shared: Mapping[str, Any]) -> Automatic:
     """What stands in the folder."""
     report = read_kept(folder / REPORT, _CALLED)
-    check_same(report["settings"], shared, _CALLED)
+    _check_same(report["settings"], shared)
 
     def image(name: str) -> xr.DataArray | None:
         return files.read(folder / name) if report["model"] else None

@@ -55,13 +55,17 @@ def read_scores(path: Path, segmentation: xr.DataArray) -> Confusion:
             "Leave it out.",
         )
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["slices"]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows, scored = content["slices"], content.get("classes", classes)
+        if len(scored) != 2:
+            raise ValueError(f"it scores {len(scored)} classes, not two")
         made = confusion_of_scores(rows)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except files.DAMAGE_ERRORS as error:
         raise ParameterError(
             "scores",
-            "must name a file of scores that evaluate wrote",
-            f"{path} ({in_short(error)})",
+            # Not beside the path: what is beyond a certain length is cut off there.
+            f"must name a file of scores that evaluate wrote ({in_short(error)})",
+            str(path),
             "Write one with evaluate, on slices that the model was not trained on: json=FILE.",
         ) from error
     if not rows:

@@ -159,7 +159,7 @@ def region_from(region: object, stack: xr.DataArray, *, parameter: str = "roi") 
                 inside.data[index][patch.rows, patch.columns][patch.covered] = 1
         return _some_of(inside > 0, parameter)
     mask = to_dataarray(region, parameter)
-    if mask.shape[-2:] != inside.shape[1:] or mask.shape[0] not in (1, inside.shape[0]):
+    if mask.shape not in (inside.shape, (1, *inside.shape[1:])):
         raise ParameterError(
             parameter,
             f"must have the shape of the segmentation, {inside.shape}, or of one slice",

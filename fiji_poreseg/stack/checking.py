@@ -229,13 +229,15 @@ def _in_nm(coordinate: xr.DataArray, unit: str) -> npt.NDArray[np.float64]:
     return np.array([tidy(value * scale) for value in coordinate.to_numpy()])
 
 
-def check_indices(indices: Sequence[int], stack: xr.DataArray) -> tuple[int, ...]:
+def check_indices(
+    indices: Sequence[int], stack: xr.DataArray, parameter: str = "indices"
+) -> tuple[int, ...]:
     """Sorted 0-based indices without repetition, each inside the stack, or a `ParameterError`."""
     count = stack.sizes["z"]
     outside = [index for index in indices if not 0 <= index < count]
     if outside or not len(indices):
         raise ParameterError(
-            "indices",
+            parameter,
             f"must lie from 0 to {count - 1}, since the stack has {count} slices",
             ",".join(map(str, outside)) or "empty",
             "An index is ImageJ's slice number minus 1.",

@@ -171,7 +171,8 @@ def correct(
     Raises
     ------
     ParameterError
-        If the shapes differ, a mask is given, or the history is of another segmentation.
+        If the shapes differ, a mask is given, or the history is of another segmentation, or
+        another command is writing it.
     """
     checks.check_images(output=output, hand=hand)
     checks.check_file(".json", json=json)
@@ -184,18 +185,20 @@ def correct(
         parameter="corrections",
         allow_mask=False,
     )
-    earlier = audit.read(history).on(found) if history and history.exists() else None
-    merged = correction.merge(
-        found,
-        given,
-        history=earlier,
-        checked=check_indices(checked, found) if checked else (),
-        source=checks.called(corrections),
-    )
-    with audit.appending(history, merged.history):
-        if output is not None:
-            files.write(output, merged.segmentation)
-        _write_correction(merged, hand, json)
+    named = check_indices(checked, found, "checked") if checked else ()
+    # Another correction meanwhile would be lost.
+    with files.alone({"history": history}):
+        merged = correction.merge(
+            found,
+            given,
+            history=audit.read(history).on(found) if history and history.exists() else None,
+            checked=named,
+            source=checks.called(corrections),
+        )
+        with audit.appending(history, merged.history, is_written=output is not None):
+            if output is not None:
+                files.write(output, merged.segmentation)
+            _write_correction(merged, hand, json)
     return merged
 
 
@@ -250,23 +253,26 @@ def undo_correction(
     Returns
     -------
     Correction
-        `segmentation` is the one before, bit for bit.
+        `segmentation` is the one before, bit for bit; one that was given as a mask of 0 and 255
+        comes back as labels, 1 pore and 2 solid.
 
     Raises
     ------
     ParameterError
-        If there is nothing to take back, or the history is of another segmentation.
+        If there is nothing to take back, or the history is of another segmentation, or another
+        command is writing it.
     """
     checks.check_images(output=output)
     checks.check_file(".json", json=json)
     checks.check_file(audit.SUFFIX, history=history)
     found = checks.as_segmentation(image, classes, mask_foreground)
-    kept = audit.read(history).on(found)
-    before = correction.undo(found, kept)
-    with audit.undoing(history, kept):
-        if output is not None:
-            files.write(output, before.segmentation)
-        _write_correction(before, None, json)
+    with files.alone({"history": history}):
+        kept = audit.read(history).on(found)
+        before = correction.undo(found, kept)
+        with audit.undoing(history, kept, is_written=output is not None):
+            if output is not None:
+                files.write(output, before.segmentation)
+            _write_correction(before, None, json)
     return before
 
 

@@ -112,7 +112,8 @@ def auto(
     ------
     ParameterError
         If stack and labels do not fit, fewer than two classes are labelled, all slices are, the
-        folder cannot be written, or what is to be resumed was begun with something else.
+        folder cannot be written, another command is at work in it, or what is to be resumed was
+        begun with something else.
     """
     stack = as_stack(image, voxel_size_nm=voxel_size_nm, nodata=nodata)
     given = labels_from(labels, stack, mask_foreground=mask_foreground, classes=classes)
