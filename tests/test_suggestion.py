@@ -1,12 +1,14 @@
 """What to look at next, and what lies outside of a model's training."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import roifile
 
 import fiji_poreseg as fp
+from fiji_poreseg import suggestion
 from fiji_poreseg.appearance import appearance
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.rois import labels_from
@@ -159,6 +161,30 @@ def test_what_holds_no_data_is_not_suggested(phantom, forest):
     assert set(found.looked_at) == {*range(10), *range(20, 30)}
     with pytest.raises(ParameterError, match="slices that hold data"):
         fp.suggest(phantom.stack.copy(data=0 * values), model=forest, nodata=0, indices=[1, 2])
+
+
+class Guess:
+    """A model that is unsure everywhere, and takes no memory."""
+
+    depends_on_direction = False
+    card = SimpleNamespace(appearance={}, normalisation=(2.0, 98.0), milling="forward")
+
+    def predict(self, stack, indices):
+        for index in indices:
+            yield index, np.full((2, stack.sizes["y"], stack.sizes["x"]), 0.5, np.float32)
+
+
+def look_at(stack, count):
+    suggestion.suggest(Guess(), stack, (), 2, indices=range(count))
+
+
+def test_slices_that_are_looked_at_do_not_pile_up(traced):
+    """Else those of a stack that is larger than memory would fill it."""
+    values = np.random.default_rng(0).integers(0, 255, (160, 64, 64)).astype(np.uint8)
+    stack = fp.make_stack(values, (10, 10, 10))
+    # More than the slices that are remembered while their neighbours are looked at.
+    few, many = (traced(look_at, stack, count)[1] for count in (80, 160))
+    assert many - few < 80 * 64 * 64
 
 
 def test_a_model_keeps_the_looks_of_its_training(phantom, forest, tmp_path):
