@@ -29,6 +29,8 @@ _NEARBY = 0.25
 _LEAST_SHARE = 0.005
 # From where to where among a slice's squares, by their doubt, those lie that are suggested.
 _WORTH_A_LOOK = (0.9, 0.5)
+# Of a square's pixels, so many must hold data.
+_MOSTLY = 0.5
 _UNSURE = 0.25
 _WRONG_IF_TURNED, _WRONG_IF_DARKER = 0.5, 0.1
 
@@ -232,10 +234,15 @@ def _regions(
 ) -> tuple[Region, ...]:
     """Some of the squares that a slice falls into: doubtful ones, but not the worst.
 
-    What is worst is often not to be told by anybody, and teaches a model little.
+    What is worst is often not to be told by anybody, and teaches a model little. Squares that hold
+    little data are left out: there is nothing to look at, and they would count as the surest.
     """
     sums = np.asarray(block_reduce(np.where(known, doubts, 0).astype(np.float32), side, np.sum))
+    held = np.asarray(block_reduce(known, side, np.sum))
+    shares = held / np.asarray(block_reduce(np.ones_like(known), side, np.sum))
     ascending = np.argsort(sums, axis=None, kind="stable")
+    full_enough = shares.ravel() >= min(_MOSTLY, shares.max())
+    ascending = ascending[full_enough[ascending]]
     wanted = np.linspace(*_WORTH_A_LOOK, 2 * count + 1)[1::2] * len(ascending)
     rows, columns = doubts.shape
     found = []
@@ -243,7 +250,7 @@ def _regions(
         row, column = divmod(place, sums.shape[1])
         x, y = column * side, row * side
         width, height = min(side, columns - x), min(side, rows - y)
-        mean = float(sums[row, column] / (width * height))
+        mean = float(sums[row, column] / int(held[row, column]))
         found.append(Region(x, y, width, height, mean))
     return tuple(found)
 

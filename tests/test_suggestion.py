@@ -163,6 +163,22 @@ def test_what_holds_no_data_is_not_suggested(phantom, forest):
         fp.suggest(phantom.stack.copy(data=0 * values), model=forest, nodata=0, indices=[1, 2])
 
 
+def test_regions_hold_data(phantom, forest):
+    values = phantom.stack.to_numpy().copy()
+    values[:, 20:] = 0
+    asked = {"model": forest, "nodata": 0, "side": 8}
+    found = fp.suggest(phantom.stack.copy(data=values), count=3, regions=8, **asked)
+    for one in found.slices:
+        # 16 squares of the upper rows are full and 8 are half full; 40 hold nothing.
+        assert len(one.regions) == 8
+        assert all(r.y <= 16 for r in one.regions)
+    # Where no square is as full as that, the fullest are taken.
+    values[:, 3:] = 0
+    (thin,) = fp.suggest(phantom.stack.copy(data=values), count=1, regions=2, **asked).slices
+    assert {r.y for r in thin.regions} == {0}
+    assert all(0 < r.doubt <= 1 for r in thin.regions)
+
+
 class Guess:
     """A model that is unsure everywhere, and takes no memory."""
 
