@@ -212,3 +212,17 @@ def test_a_model_keeps_the_looks_of_its_training(phantom, forest, tmp_path):
         min(one["noise"] for one in seen.values()),
         max(one["noise"] for one in seen.values()),
     )
+
+
+@pytest.mark.parametrize("grey", [0, 100])
+def test_a_slice_of_the_training_sounds_no_alarm_whatever_it_shows(phantom, grey):
+    """Of one grey value alone, there is no contrast, no noise and no edge."""
+    values = phantom.stack.to_numpy().copy()
+    values[3] = grey
+    stack = phantom.stack.copy(data=values)
+    forest = fp.train_forest(stack, phantom.truth, indices=[3, 10], trees=3, folds=0)
+    found = fp.suggest(stack, model=forest, indices=[3, 10], regions=0)
+    assert not found.alarms
+    # What was never seen still does.
+    forest = fp.train_forest(stack, phantom.truth, indices=[5, 10], trees=3, folds=0)
+    assert 3 in fp.suggest(stack, model=forest, indices=[3, 10], regions=0).alarms
