@@ -13,7 +13,6 @@ import xarray as xr
 from skimage.measure import block_reduce
 
 from fiji_poreseg.appearance import Outside, appearance, outside
-from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.model import Model, likeliest
 from fiji_poreseg.pore_backs import Suspects
 from fiji_poreseg.progress import track
@@ -157,18 +156,21 @@ def suggest(
     options
         More that the model's `predict` takes.
 
+    Returns
+    -------
+    Suggestion
+        Without slices where none of them holds data.
+
     Raises
     ------
     ParameterError
-        If the model does not fit the stack, or no slice holds data.
+        If the model does not fit the stack.
     """
     if indices is None:
         indices = evenly(range(stack.sizes["z"]), _LOOKED_AT)
     seen = appearance(stack, track(indices, "Looking at slices", len(indices)))
     if not seen:
-        raise ParameterError(
-            "indices", "must name slices that hold data", "empty ones", "Name others."
-        )
+        return Suggestion((), (), {})
     alarms = {
         index: found
         for index, numbers in seen.items()
