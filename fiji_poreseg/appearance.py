@@ -153,7 +153,9 @@ def outside(described: Mapping[str, float], trained_on: Ranges) -> tuple[Outside
     beyond = {}
     for what, (lowest, highest) in trained_on.items():
         value, margin = described[what], _MARGINS[what]
-        if what == "brightness":
+        if lowest <= value <= highest:  # also where it is 0, of which there is no ratio
+            beyond[what] = 0.0
+        elif what == "brightness":
             contrast = trained_on["contrast"][1] or 1.0
             beyond[what] = max(lowest - value, value - highest, 0.0) / contrast / margin
         else:

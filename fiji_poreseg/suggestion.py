@@ -13,7 +13,6 @@ import xarray as xr
 from skimage.measure import block_reduce
 
 from fiji_poreseg.appearance import Outside, appearance, outside
-from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.model import Model, likeliest
 from fiji_poreseg.pore_backs import Suspects
 from fiji_poreseg.progress import track
@@ -29,6 +28,8 @@ _NEARBY = 0.25
 _LEAST_SHARE = 0.005
 # From where to where among a slice's squares, by their doubt, those lie that are suggested.
 _WORTH_A_LOOK = (0.9, 0.5)
+# Of a square's pixels, so many must hold data.
+_MOSTLY = 0.5
 _UNSURE = 0.25
 _WRONG_IF_TURNED, _WRONG_IF_DARKER = 0.5, 0.1
 
@@ -155,24 +156,27 @@ def suggest(
     options
         More that the model's `predict` takes.
 
+    Returns
+    -------
+    Suggestion
+        Without slices where none of them holds data.
+
     Raises
     ------
     ParameterError
-        If the model does not fit the stack, or no slice holds data.
+        If the model does not fit the stack.
     """
     if indices is None:
         indices = evenly(range(stack.sizes["z"]), _LOOKED_AT)
     seen = appearance(stack, track(indices, "Looking at slices", len(indices)))
     if not seen:
-        raise ParameterError(
-            "indices", "must name slices that hold data", "empty ones", "Name others."
-        )
+        return Suggestion((), (), {})
     alarms = {
         index: found
         for index, numbers in seen.items()
         if (found := outside(numbers, model.card.appearance))
     }
-    doubts = _doubts(model, stack, list(seen), options or {})
+    doubts = _doubts(model, stack, list(seen), options or {}, regions, side)
     known = sorted(set(labelled))
     chosen: list[Advice] = []
     left = {found.index: found for found in track(doubts, "Predicting", len(seen))}
@@ -180,32 +184,27 @@ def suggest(
     while left and len(chosen) < count:
         away = {index: _distance(index, known, step) for index in left}
         best = max(left, key=lambda index: left[index].score(away[index]))
-        chosen.append(left.pop(best).advice(away[best], alarms.get(best, ()), regions, side))
+        chosen.append(left.pop(best).advice(away[best], alarms.get(best, ())))
         known.append(best)
     return Suggestion(tuple(chosen), tuple(seen), alarms)
 
 
 @dataclass(frozen=True, slots=True)
 class _Doubt:
-    """How right a slice's answer may be: `map` is float16, the chance that a pixel is wrong."""
+    """How right a slice's answer may be. It holds no map: many slices are compared."""
 
     index: int
-    map: npt.NDArray[np.float16]
+    mean: float
+    regions: tuple[Region, ...]
     unsure: float
     disagreement: float
     pore_back: float
-
-    @property
-    def mean(self) -> float:
-        return float(np.nanmean(self.map, dtype=np.float64))
 
     def score(self, distance_nm: float | None) -> float:
         far = 1.0 if distance_nm is None else min(1.0, distance_nm / _REACH_NM)
         return self.mean * (_NEARBY + (1 - _NEARBY) * far)
 
-    def advice(
-        self, distance_nm: float | None, alarms: tuple[Outside, ...], regions: int, side: int
-    ) -> Advice:
+    def advice(self, distance_nm: float | None, alarms: tuple[Outside, ...]) -> Advice:
         return Advice(
             self.index,
             self.score(distance_nm),
@@ -214,7 +213,7 @@ class _Doubt:
             self.disagreement,
             self.pore_back,
             distance_nm,
-            self._regions(regions, side),
+            self.regions,
             alarms,
         )
 
@@ -231,24 +230,31 @@ class _Doubt:
             told.insert(0, f"{distance_nm:.0f} nm from the next labelled slice")
         return told[::-1] or ["as unsure as any other"]
 
-    def _regions(self, count: int, side: int) -> tuple[Region, ...]:
-        """Some of the squares that the slice falls into: doubtful ones, but not the worst.
 
-        What is worst is often not to be told by anybody, and teaches a model little.
-        """
-        doubt = np.nan_to_num(self.map.astype(np.float32))
-        sums = np.asarray(block_reduce(doubt, side, np.sum))
-        ascending = np.argsort(sums, axis=None, kind="stable")
-        wanted = np.linspace(*_WORTH_A_LOOK, 2 * count + 1)[1::2] * len(ascending)
-        rows, columns = doubt.shape
-        found = []
-        for place in dict.fromkeys(ascending[wanted.astype(int)].tolist()):
-            row, column = divmod(place, sums.shape[1])
-            x, y = column * side, row * side
-            width, height = min(side, columns - x), min(side, rows - y)
-            mean = float(sums[row, column] / (width * height))
-            found.append(Region(x, y, width, height, mean))
-        return tuple(found)
+def _regions(
+    doubts: npt.NDArray[np.float16], known: npt.NDArray[np.bool_], count: int, side: int
+) -> tuple[Region, ...]:
+    """Some of the squares that a slice falls into: doubtful ones, but not the worst.
+
+    What is worst is often not to be told by anybody, and teaches a model little. Squares that hold
+    little data are left out: there is nothing to look at, and they would count as the surest.
+    """
+    sums = np.asarray(block_reduce(np.where(known, doubts, 0).astype(np.float32), side, np.sum))
+    held = np.asarray(block_reduce(known, side, np.sum))
+    shares = held / np.asarray(block_reduce(np.ones_like(known), side, np.sum))
+    ascending = np.argsort(sums, axis=None, kind="stable")
+    full_enough = shares.ravel() >= min(_MOSTLY, shares.max())
+    ascending = ascending[full_enough[ascending]]
+    wanted = np.linspace(*_WORTH_A_LOOK, 2 * count + 1)[1::2] * len(ascending)
+    rows, columns = doubts.shape
+    found = []
+    for place in dict.fromkeys(ascending[wanted.astype(int)].tolist()):
+        row, column = divmod(place, sums.shape[1])
+        x, y = column * side, row * side
+        width, height = min(side, columns - x), min(side, rows - y)
+        mean = float(sums[row, column] / int(held[row, column]))
+        found.append(Region(x, y, width, height, mean))
+    return tuple(found)
 
 
 def _distance(index: int, labelled: Sequence[int], step_nm: float) -> float | None:
@@ -256,7 +262,12 @@ def _distance(index: int, labelled: Sequence[int], step_nm: float) -> float | No
 
 
 def _doubts(
-    model: Model, stack: xr.DataArray, indices: Sequence[int], options: Mapping[str, Any]
+    model: Model,
+    stack: xr.DataArray,
+    indices: Sequence[int],
+    options: Mapping[str, Any],
+    regions: int,
+    side: int,
 ) -> Iterator[_Doubt]:
     suspects = Suspects(stack, model.card.normalisation, model.card.milling)
     mirrored = stack.isel(x=slice(None, None, -1))
@@ -274,5 +285,7 @@ def _doubts(
         turned = np.zeros_like(known) if other is None else known & (other[:, ::-1] != found)
         back = suspects(index, found)
         doubt = np.maximum(wrong, np.maximum(_WRONG_IF_TURNED * turned, _WRONG_IF_DARKER * back))
+        doubt = doubt.astype(np.float16)
         shares = (float(np.mean(where[known])) for where in (wrong > _UNSURE, turned, back))
-        yield _Doubt(index, np.where(known, doubt, np.nan).astype(np.float16), *shares)
+        mean = float(np.mean(doubt[known], dtype=np.float64))
+        yield _Doubt(index, mean, _regions(doubt, known, regions, side), *shares)

@@ -12,6 +12,7 @@ import pytest
 
 import fiji_poreseg as fp
 from fiji_poreseg.automatic.checking import better
+from fiji_poreseg.commands.presentation import automatic
 from fiji_poreseg.progress import reporting
 
 MACROS = Path(__file__).parent.parent / "macros"
@@ -105,6 +106,25 @@ def test_it_stops_where_slices_look_otherwise_and_says_which_to_label(strange, l
     assert anyway.alarms[: len(stopped.alarms)] == stopped.alarms
     assert anyway.segmentation.shape == strange.shape
     assert (anyway.accuracy, anyway.porosity) == (None, None)
+
+
+def test_it_names_slices_to_label_that_are_not_labelled(phantom, tmp_path):
+    values = phantom.truth.to_numpy().copy()
+    values[:, 1::3] = values[:, 2::3] = 0
+    values[[z for z in range(30) if z not in (0, 2, 4, 6)]] = 0
+    grey = phantom.stack.to_numpy()[:8].astype(float)
+    grey[1::2] += np.random.default_rng(0).normal(0, 40, grey[1::2].shape)
+    stack = phantom.stack[:8].copy(data=grey.clip(1, 255).astype(np.uint8))
+    labels = fp.make_labels(values[:8], stack)
+    stopped = fp.auto(stack, labels, output=tmp_path / "out", **QUICK)
+    assert sorted(stopped.to_label) == [1, 3, 5, 7]
+    # None where nothing else holds data.
+    blank = np.where(np.arange(8)[:, None, None] % 2, 0, stack).astype(np.uint8)
+    alone = fp.auto(
+        stack.copy(data=blank), labels, output=tmp_path / "alone", nodata=0, **QUICK, anyway=True
+    )
+    assert alone.to_label == ()
+    assert "no others hold data" in " ".join(automatic(alone).lines)
 
 
 class StoppedError(Exception):

@@ -15,7 +15,7 @@ from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 from fiji_poreseg import files, rois
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.rois import roi_files
-from fiji_poreseg.stack import make_stack
+from fiji_poreseg.stack import make_labels, make_stack
 
 SPACING = (20.0, 10.0, 10.0)
 
@@ -336,7 +336,7 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path):
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.roi", bytes(65 * 2**20))
     assert (tmp_path / "bomb.zip").stat().st_size < 10**5
-    with pytest.raises(ParameterError, match=r"at most 100000 ROIs and 64 MiB.*paint a label"):
+    with pytest.raises(ParameterError, match=r"of 64 MiB each and 256 MiB in all.*paint a"):
         rois.read_rois(tmp_path / "bomb.zip")
 
 
@@ -347,9 +347,40 @@ def test_limits_of_entries_and_size(tmp_path, monkeypatch):
     with pytest.raises(ParameterError, match="3 entries"):
         rois.read_rois(tmp_path / "RoiSet.zip")
     rectangle().tofile(tmp_path / "one.roi")
-    monkeypatch.setattr(roi_files, "_MOST_BYTES", 20)
+    monkeypatch.setattr(roi_files, "_MOST_BYTES_EACH", 20)
     with pytest.raises(ParameterError, match="a larger file"):
         rois.read_rois(tmp_path / "one.roi")
+
+
+def test_the_labels_of_a_large_stack_are_read_again(tmp_path):
+    """Those of each voxel of 120 slices of 512 x 512 take 78 MiB."""
+    large = path(*np.tile(np.array(SQUARE_PATH, "f4"), 2**18))
+    large.position = 1
+    rois.write_rois(tmp_path / "labels.zip", [large] * 7)
+    found = rois.read_rois(tmp_path / "labels.zip")
+    assert sum(roi.multi_coordinates.nbytes for roi in found) > 78 * 2**20
+    np.testing.assert_array_equal(found[6].multi_coordinates, large.multi_coordinates)
+
+
+@pytest.mark.parametrize("limit", ["_MOST_ENTRIES", "_MOST_BYTES_EACH", "_MOST_BYTES"])
+def test_nothing_is_written_that_would_not_be_read(tmp_path, monkeypatch, limit):
+    image = stack(3)
+    values = np.zeros(image.shape, "u1")
+    values[:, 2:4] = 1, 2, 1, 2, 1, 2, 1, 2
+    labels = make_labels(values, image)
+    rois.write_labels(tmp_path / "labels.zip", labels)
+    with zipfile.ZipFile(tmp_path / "labels.zip") as archive:
+        sizes = [entry.file_size for entry in archive.infolist()]
+    most = {"_MOST_ENTRIES": len(sizes), "_MOST_BYTES_EACH": max(sizes), "_MOST_BYTES": sum(sizes)}
+    monkeypatch.setattr(roi_files, limit, most[limit])
+    rois.write_labels(tmp_path / "labels.zip", labels)
+    assert len(rois.read_rois(tmp_path / "labels.zip")) == len(sizes)
+    monkeypatch.setattr(roi_files, limit, most[limit] - 1)
+    with pytest.raises(ParameterError, match=r"`output` may hold.*as \.tif, \.zarr or \.labeling"):
+        rois.write_labels(tmp_path / "more.zip", labels)
+    assert [found.name for found in tmp_path.iterdir()] == ["labels.zip"]
+    with pytest.raises(ParameterError, match="`labels` may hold"):
+        rois.read_rois(tmp_path / "labels.zip")
 
 
 def test_nothing_of_a_zip_reaches_the_disk(tmp_path):

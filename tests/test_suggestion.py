@@ -1,12 +1,14 @@
 """What to look at next, and what lies outside of a model's training."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import roifile
 
 import fiji_poreseg as fp
+from fiji_poreseg import suggestion
 from fiji_poreseg.appearance import appearance
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.rois import labels_from
@@ -161,6 +163,46 @@ def test_what_holds_no_data_is_not_suggested(phantom, forest):
         fp.suggest(phantom.stack.copy(data=0 * values), model=forest, nodata=0, indices=[1, 2])
 
 
+def test_regions_hold_data(phantom, forest):
+    values = phantom.stack.to_numpy().copy()
+    values[:, 20:] = 0
+    asked = {"model": forest, "nodata": 0, "side": 8}
+    found = fp.suggest(phantom.stack.copy(data=values), count=3, regions=8, **asked)
+    for one in found.slices:
+        # 16 squares of the upper rows are full and 8 are half full; 40 hold nothing.
+        assert len(one.regions) == 8
+        assert all(r.y <= 16 for r in one.regions)
+    # Where no square is as full as that, the fullest are taken.
+    values[:, 3:] = 0
+    (thin,) = fp.suggest(phantom.stack.copy(data=values), count=1, regions=2, **asked).slices
+    assert {r.y for r in thin.regions} == {0}
+    assert all(0 < r.doubt <= 1 for r in thin.regions)
+
+
+class Guess:
+    """A model that is unsure everywhere, and takes no memory."""
+
+    depends_on_direction = False
+    card = SimpleNamespace(appearance={}, normalisation=(2.0, 98.0), milling="forward")
+
+    def predict(self, stack, indices):
+        for index in indices:
+            yield index, np.full((2, stack.sizes["y"], stack.sizes["x"]), 0.5, np.float32)
+
+
+def look_at(stack, count):
+    suggestion.suggest(Guess(), stack, (), 2, indices=range(count))
+
+
+def test_slices_that_are_looked_at_do_not_pile_up(traced):
+    """Else those of a stack that is larger than memory would fill it."""
+    values = np.random.default_rng(0).integers(0, 255, (160, 64, 64)).astype(np.uint8)
+    stack = fp.make_stack(values, (10, 10, 10))
+    # More than the slices that are remembered while their neighbours are looked at.
+    few, many = (traced(look_at, stack, count)[1] for count in (80, 160))
+    assert many - few < 80 * 64 * 64
+
+
 def test_a_model_keeps_the_looks_of_its_training(phantom, forest, tmp_path):
     forest.save(tmp_path / "m.poreseg")
     kept = fp.load(tmp_path / "m.poreseg").card.appearance
@@ -170,3 +212,17 @@ def test_a_model_keeps_the_looks_of_its_training(phantom, forest, tmp_path):
         min(one["noise"] for one in seen.values()),
         max(one["noise"] for one in seen.values()),
     )
+
+
+@pytest.mark.parametrize("grey", [0, 100])
+def test_a_slice_of_the_training_sounds_no_alarm_whatever_it_shows(phantom, grey):
+    """Of one grey value alone, there is no contrast, no noise and no edge."""
+    values = phantom.stack.to_numpy().copy()
+    values[3] = grey
+    stack = phantom.stack.copy(data=values)
+    forest = fp.train_forest(stack, phantom.truth, indices=[3, 10], trees=3, folds=0)
+    found = fp.suggest(stack, model=forest, indices=[3, 10], regions=0)
+    assert not found.alarms
+    # What was never seen still does.
+    forest = fp.train_forest(stack, phantom.truth, indices=[5, 10], trees=3, folds=0)
+    assert 3 in fp.suggest(stack, model=forest, indices=[3, 10], regions=0).alarms

@@ -180,6 +180,31 @@ def test_labels_are_drawn_and_answered(tmp_path, display, ij):
         ij.run_macro('run("PoreSeg Label");')
 
 
+@pytest.fixture(scope="module")
+def haste(tmp_path_factory, display):
+    return use_window("haste", tmp_path_factory.mktemp("haste"), display)
+
+
+def test_no_label_is_lost_while_an_answer_comes(haste):
+    assert haste["lost"] == 0
+    assert haste["answer is lowest"]
+    assert haste["order is kept"]
+    assert haste["settings are kept"]
+
+
+def test_an_answer_that_is_hidden_before_it_comes_does_not_show(haste):
+    assert haste["hidden"]
+
+
+def test_the_key_says_what_a_selection_is_and_not_its_group(haste):
+    assert haste["groups"]["labels"] == [0, 2]
+    assert haste["groups"]["left"] == [60]
+
+
+def test_what_is_like_an_erased_label_on_another_slice_stays(haste):
+    assert haste["left"] == [5]
+
+
 def test_ctrl_c_in_the_terminal_ends_it(tmp_path, display):
     done = run_program(USER, "interrupt", tmp_path, cwd=tmp_path, DISPLAY=display)
     assert (done.returncode, done.stderr) == (130, "fiji-poreseg: interrupted\n")

@@ -172,7 +172,8 @@ def _make(
     compared = evenly(range(stack.sizes["z"]), _COMPARED)
 
     def outcome(alarms: Sequence[str], by: Model, **more: Any) -> Automatic:
-        worth = suggestion.suggest(by, stack, indices, _TO_LABEL, indices=compared, regions=0)
+        candidates = evenly(unlabelled, _COMPARED)
+        worth = suggestion.suggest(by, stack, indices, _TO_LABEL, indices=candidates, regions=0)
         to_label = tuple(one.index for one in worth.slices)
         return Automatic(work, tuple(alarms), to_label=to_label, **more)
 

@@ -17,7 +17,14 @@ import numpy.typing as npt
 from fiji_poreseg.bridge.dialogs import log_bug
 from fiji_poreseg.bridge.images import to_xarray
 from fiji_poreseg.bridge.jvm import jclass
-from fiji_poreseg.bridge.overlays import is_look, place, selections, shown_index, to_roifile
+from fiji_poreseg.bridge.overlays import (
+    is_look,
+    lay_below,
+    place,
+    selections,
+    shown_index,
+    to_roifile,
+)
 from fiji_poreseg.colours import LABEL_COLOURS
 from fiji_poreseg.errors import EngineError, ParameterError, in_words
 from fiji_poreseg.labelling import Learnt, Workbench
@@ -72,7 +79,8 @@ class Labeller:
         self._bench = Workbench(self._stack, classes=classes)
         self._shown = True
         self._closed = False
-        self._showing = threading.Lock()
+        self._found: Any = None
+        self._showing = jpype.JProxy("java.lang.Runnable", dict={"run": self._show})
         self._wanted = threading.Event()
         self._learnt: Learnt | None = None
         self._learnt_from: object = None
@@ -102,7 +110,7 @@ class Labeller:
             part.addKeyListener(jclass("ij.IJ").getInstance())
         jclass("ij.ImagePlus").removeImageListener(self._images)
         self._panel.close()
-        self._show(None, 0)
+        self._show_soon(None)
         _open.pop(int(self._image.getID()), None)
 
     def _press(self, key: str) -> bool:
@@ -134,8 +142,7 @@ class Labeller:
         if selection is None:
             self._panel.say(f"Nothing is selected. {_FIRST}")
             return
-        roi = selection.clone()
-        roi.setName(self._bench.classes[label - 1])
+        roi = self._called(selection, label)
         red, green, blue = (int(value) for value in LABEL_COLOURS[label])
         roi.setStrokeColor(jclass("java.awt.Color")(red, green, blue))
         place(roi, self._image, shown_index(self._image))
@@ -151,15 +158,27 @@ class Labeller:
             self._panel.say("Select what to erase: labels that the selection touches go.")
             return
         index = shown_index(self._image)
-        marked = selection.clone()
-        marked.setName(self._bench.classes[0])
+        marked = self._called(selection, 1)
         place(marked, self._image, index)
         touched = self._covered(marked, index)
-        for roi in self._labels():
-            if (touched & self._covered(roi, index)).any():
-                overlay.remove(roi)
+        gone = [
+            number
+            for number, roi in enumerate(overlay.toArray())
+            if not is_look(roi) and (touched & self._covered(roi, index)).any()
+        ]
+        # By their places: ImageJ takes selections of the same kind and bounds for equal.
+        for number in reversed(gone):
+            overlay.remove(number)
         self._image.deleteRoi()
         self._image.setOverlay(overlay)
+
+    def _called(self, selection: Any, label: int) -> Any:
+        """A copy of a selection that is of a class, whichever group it was drawn in."""
+        roi = selection.clone()
+        # A group would say more than the name.
+        roi.setGroup(0)
+        roi.setName(self._bench.classes[label - 1])
+        return roi
 
     def _labels(self) -> list[Any]:
         """What is in the overlay, but for what is to be looked at only."""
@@ -192,12 +211,18 @@ class Labeller:
     def _answer(self) -> None:
         index, labels = shown_index(self._image), self._painted(self._labels())
         given = {z: plane.tobytes() for z, plane in labels.items()}
-        if (index, self._shown, given) == self._done:
+        # Once, since a key may change it at any moment.
+        shown = self._shown
+        if (index, shown, given) == self._done:
             return
         if given != self._learnt_from:
             self._learnt, self._learnt_from = self._bench.learn(labels), given
-        self._show(self._bench.answer(index) if self._shown else None, index)
-        self._done = (index, self._shown, given)
+        answer = self._bench.answer(index) if shown else None
+        found = None if answer is None else self._as_roi(answer, index)
+        if self._closed:
+            return
+        self._show_soon(found)
+        self._done = (index, shown, given)
         # Where nothing is learnt yet, it will be.
         self._bench.look_at(index)
         if self._learnt is None:
@@ -210,18 +235,17 @@ class Labeller:
                 f"{seconds:.1f} s."
             )
 
-    def _show(self, answer: npt.NDArray[np.uint8] | None, index: int) -> None:
-        """Lay an answer below the labels, in the place of an earlier one."""
-        with self._showing:
-            if self._closed and answer is not None:
-                return
-            made = jclass("ij.gui.Overlay")()
-            if answer is not None:
-                made.add(self._as_roi(answer, index))
-            for roi in selections(self._image):
-                if str(roi.getName()) != _ANSWER:
-                    made.add(roi)
-            self._image.setOverlay(made if made.size() else None)
+    def _show_soon(self, found: Any) -> None:
+        """Show an answer, or none, from AWT's thread: labels come and go there, and none is lost.
+
+        This thread does not wait for that one, which may be waiting for Python.
+        """
+        self._found = found
+        jclass("java.awt.EventQueue").invokeLater(self._showing)
+
+    def _show(self) -> None:
+        is_wanted = self._shown and not self._closed
+        lay_below(self._image, _ANSWER, self._found if is_wanted else None)
 
     def _as_roi(self, answer: npt.NDArray[np.uint8], index: int) -> Any:
         """The classes in their colours, but for the first, pore, which stays as it is."""

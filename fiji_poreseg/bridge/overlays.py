@@ -39,6 +39,34 @@ def shown_index(image: Any) -> int:
     return int(image.getCurrentSlice()) - 1
 
 
+def lay_below(image: Any, name: str, roi: Any) -> None:
+    """Put a selection below all that is in an image's overlay, in the place of that of its name.
+
+    The overlay stays the same one, with its settings, and holds each of the others at every moment,
+    whoever reads it or adds to it meanwhile. With None for the selection, that of the name goes.
+    """
+    overlay = image.getOverlay()
+    if overlay is None:
+        if roi is not None:
+            image.setOverlay(jclass("ij.gui.Overlay")(roi))
+        return
+    # By their places: ImageJ takes selections of the same kind and bounds for equal.
+    place_of_it = int(overlay.getIndex(name))
+    if roi is None:
+        if place_of_it >= 0:
+            overlay.remove(place_of_it)
+    elif place_of_it >= 0:
+        overlay.set(roi, place_of_it)
+    else:
+        others = overlay.toArray()
+        overlay.add(roi)
+        for other in others:
+            overlay.add(other)
+        for _ in others:
+            overlay.remove(0)
+    image.draw()
+
+
 def to_roifile(roi: Any) -> roifile.ImagejRoi:
     """Copy a selection with its name, group and position."""
     encoded = jclass("ij.io.RoiEncoder").saveAsByteArray(roi)

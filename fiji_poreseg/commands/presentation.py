@@ -143,8 +143,10 @@ def automatic(made: Automatic) -> Presentation:
         if image is not None
     }
     lines = [f"Alarm: {alarm}" for alarm in made.alarms]
-    if made.alarms:
+    if made.alarms and made.to_label:
         lines.append(f"Not to be trusted. Label more slices, such as {listed(made.to_label)}")
+    elif made.alarms:
+        lines.append("Not to be trusted. Label more in the labelled slices: no others hold data")
     if made.accuracy is not None:
         lines.append(f"Expected accuracy: {made.accuracy:.4f}")
     if made.accuracy_by_labels is not None:

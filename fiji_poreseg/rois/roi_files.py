@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from roifile import ImagejRoi
@@ -12,14 +12,21 @@ from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.files import DAMAGE_ERRORS, PathLike, existing_file, log_records, replacing
 
 ROI_SUFFIXES = (".roi", ".zip")
+# What is read must fit into memory, and what is written must be read again.
 _MOST_ENTRIES = 100_000
-_MOST_BYTES = 64 * 2**20
+_MOST_BYTES_EACH = 64 * 2**20
+_MOST_BYTES = 256 * 2**20
+_LIMITS = (
+    f"may hold at most {_MOST_ENTRIES} ROIs, of {_MOST_BYTES_EACH // 2**20} MiB each and "
+    f"{_MOST_BYTES // 2**20} MiB in all"
+)
 
 
 def read_rois(path: PathLike, *, parameter: str = "labels") -> list[ImagejRoi]:
     """Read ROIs from a ``.roi`` file or a ``.zip`` of the ROI Manager.
 
-    Nothing of a zip is written to disk, and it may hold at most 100,000 entries and 64 MiB.
+    Nothing of a zip is written to disk, and it may hold at most 100,000 entries, of 64 MiB each
+    and 256 MiB in all.
 
     Parameters
     ----------
@@ -61,37 +68,60 @@ def read_rois(path: PathLike, *, parameter: str = "labels") -> list[ImagejRoi]:
 
 
 def write_rois(path: PathLike, rois: Iterable[ImagejRoi], *, parameter: str = "output") -> None:
-    """Write ROIs to a ``.zip`` for ImageJ's ROI Manager, replacing an existing one only whole."""
+    """Write ROIs to a ``.zip`` for ImageJ's ROI Manager, replacing an existing one only whole.
+
+    Parameters
+    ----------
+    path
+        The file.
+    rois
+        As many as `read_rois` takes.
+    parameter
+        Name to use in an error.
+
+    Raises
+    ------
+    ParameterError
+        If they are more, or the file cannot be written.
+    """
+    left = _MOST_BYTES
     with (
         replacing(path, parameter) as part,
         zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
         for number, roi in enumerate(rois, 1):
-            archive.writestr(f"{number:05d}.roi", roi.tobytes())
+            content = roi.tobytes()
+            left -= len(content)
+            if number > _MOST_ENTRIES or len(content) > _MOST_BYTES_EACH or left < 0:
+                raise ParameterError(
+                    parameter,
+                    _LIMITS,
+                    f"{path} with more",
+                    "Write the labels as .tif, .zarr or .labeling, or in several parts.",
+                )
+            archive.writestr(f"{number:05d}.roi", content)
 
 
-def _unpack(file: Path, parameter: str) -> list[bytes]:
+def _unpack(file: Path, parameter: str) -> Iterator[bytes]:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         if len(entries) > _MOST_ENTRIES:
             raise _too_large(file, parameter, f"{len(entries)} entries")
-        contents = []
         left = _MOST_BYTES
         for entry in entries:
             if not entry.filename.lower().endswith(".roi"):
                 continue
             # The size that the entry claims may be a lie, so count what comes out.
             with archive.open(entry) as stream:
-                content = stream.read(left + 1)
+                content = stream.read(min(left, _MOST_BYTES_EACH) + 1)
             left -= len(content)
-            if left < 0:
+            if left < 0 or len(content) > _MOST_BYTES_EACH:
                 raise _too_large(file, parameter, "more once unpacked")
-            contents.append(content)
-    return contents
+            yield content
 
 
 def _read_bounded(file: Path, parameter: str) -> bytes:
-    if file.stat().st_size > _MOST_BYTES:
+    if file.stat().st_size > _MOST_BYTES_EACH:
         raise _too_large(file, parameter, "a larger file")
     return file.read_bytes()
 
@@ -99,7 +129,7 @@ def _read_bounded(file: Path, parameter: str) -> bytes:
 def _too_large(file: Path, parameter: str, what: str) -> ParameterError:
     return ParameterError(
         parameter,
-        f"may hold at most {_MOST_ENTRIES} ROIs and {_MOST_BYTES // 2**20} MiB",
+        _LIMITS,
         f"{file} with {what}",
         "Check that it comes from ImageJ's ROI Manager, or paint a label image instead.",
     )

@@ -25,6 +25,7 @@ from fiji_poreseg import bridge, cli
 from fiji_poreseg.bridge.window import wait_until_quit
 from fiji_poreseg.commands.catalog import CATALOG
 from fiji_poreseg.commands.spec import Catalog, Presentation
+from fiji_poreseg.labelling import Workbench
 
 # A first step of training takes a minute where other programs want the processors, too.
 PATIENCE_S = 180
@@ -597,6 +598,102 @@ def label_a_hyperstack(made):
     return kept
 
 
+def label_in_haste(folder):
+    """Press keys while the forest learns and answers."""
+    seen = {}
+    made = fp.phantom(slices=9, size=128, seed=2)
+    show(made.stack, "stack")
+    image = java("ij.WindowManager").getCurrentImage()
+    image.setSlice(5)
+    overlay = java("ij.gui.Overlay")()
+    overlay.drawLabels(True)
+    given = ["pore"] * 200 + ["solid"] * 200
+    for n, name in enumerate(given):
+        add_label(overlay, n, name)
+    image.setOverlay(overlay)
+    (entry,) = (entry for entry in menu_entries() if entry.getLabel() == "PoreSeg Label")
+    click(entry)
+    wait_for("an answer", lambda: answered(image) is not None)
+    time.sleep(SETTLED_S)
+    seen["answer is lowest"] = bool(everything_over(image)[0] == answer_over(image))
+    seen["order is kept"] = [str(roi.getName()) for roi in layers(image)] == given
+
+    # All the time: while it learns, answers, and shows what it found.
+    pressed = 0
+    until = time.monotonic() + 8
+    while time.monotonic() < until:
+        image.setRoi(pressed % 100, pressed // 100, 1, 1)
+        press_key(image, "2")
+        pressed += 1
+        time.sleep(0.01)
+    time.sleep(SETTLED_S)
+    seen["lost"] = len(given) + pressed - len(layers(image))
+    seen["settings are kept"] = bool(image.getOverlay().getDrawLabels())
+    seen["hidden"] = hide_while_it_answers(image)
+    seen["groups"] = label_in_groups(image, folder)
+    seen["left"] = erase_one_of_two(image)
+    return seen
+
+
+def hide_while_it_answers(image):
+    """Whether the answer stays hidden where key 9 was pressed before it was there."""
+    answer, begun = Workbench.answer, threading.Event()
+
+    def slow_answer(bench, index):
+        begun.set()
+        time.sleep(REACTION_S)
+        return answer(bench, index)
+
+    Workbench.answer = slow_answer
+    image.setRoi(4, 90, 100, 3)
+    press_key(image, "1")
+    assert begun.wait(PATIENCE_S)
+    press_key(image, "9")
+    Workbench.answer = answer
+    time.sleep(REACTION_S + SETTLED_S)
+    hidden = answered(image) is None
+    press_key(image, "9")
+    wait_for("the answer to show again", lambda: answered(image) is not None)
+    return hidden
+
+
+def label_in_groups(image, folder):
+    """What selections become that were drawn in a group, and which of them another one erases."""
+    image.setOverlay(None)
+    for group in (1, 3):
+        image.setRoi(4, 20 * group, 20, 3)
+        image.getRoi().setGroup(group)
+        press_key(image, "2")
+    java("ij.macro.MacroRunner")(
+        f'run("PoreSeg Save Labels", "output=[{folder}/grouped.tif]");print("saved");'
+    )
+    wait_for("the labels to be saved", lambda: "saved" in log())
+    image.setRoi(10, 20, 1, 1)
+    image.getRoi().setGroup(3)
+    press_key(image, "0")
+    left = [int(roi.getBounds().y) for roi in layers(image)]
+    return {"labels": np.unique(fp.read(f"{folder}/grouped.tif")).tolist(), "left": left}
+
+
+def erase_one_of_two(image):
+    """The slices that labels are left on, of two that are alike but for theirs."""
+    image.setOverlay(None)
+    for number in (5, 6):
+        image.setSlice(number)
+        image.setRoi(4, 20, 20, 3)
+        press_key(image, "2")
+    image.setRoi(10, 20, 1, 1)
+    press_key(image, "0")
+    return [int(roi.getPosition()) for roi in layers(image)]
+
+
+def add_label(overlay, n, name):
+    roi = java("ij.gui.Roi")(n % 100, 110 + n // 100, 1, 1)
+    roi.setName(name)
+    roi.setPosition(5)
+    overlay.add(roi)
+
+
 def inside(truth, label, seed):
     """Some rows of a class, as a shape."""
     areas = java("java.awt.geom.Area")()
@@ -658,6 +755,7 @@ SCENARIOS = {
     "faults": make_faults,
     "interrupt": interrupt,
     "label": label_by_hand,
+    "haste": label_in_haste,
 }
 
 

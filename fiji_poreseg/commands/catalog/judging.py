@@ -27,6 +27,7 @@ from fiji_poreseg.commands.catalog.parameters import (
     Workers,
 )
 from fiji_poreseg.commands.spec import Param, Role
+from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.evaluation import Evaluation
 from fiji_poreseg.measurement import Measurement
 from fiji_poreseg.rois import labels_from, rectangle, region_from, write_rois
@@ -222,6 +223,10 @@ def suggest(
         regions=regions,
         side=side,
     )
+    if not made.looked_at:
+        raise ParameterError(
+            "indices", "must name slices that hold data", "empty ones", "Name others."
+        )
     with files.together():
         if json is not None:
             checks.write_json(json, made.as_json())
