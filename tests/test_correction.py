@@ -170,7 +170,7 @@ def test_a_history_goes_on_only_from_where_it_was(begun, tmp_path):
 
 @pytest.mark.parametrize(("foreground", "white"), [("solid", 2), ("pore", 1)])
 def test_a_mask_comes_back_as_labels(tmp_path, foreground, white):
-    mask = labels(np.where(FOUND == white, 255, 0).astype(np.uint8))
+    mask = labels(np.where(white == FOUND, 255, 0).astype(np.uint8))
     given = {"history": tmp_path / "h.npz", "mask_foreground": foreground}
     made = fp.correct(mask, labels(some(2)), **given)
     back = fp.undo_correction(made.segmentation, history=given["history"])
