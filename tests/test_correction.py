@@ -168,6 +168,15 @@ def test_a_history_goes_on_only_from_where_it_was(begun, tmp_path):
     assert not (tmp_path / "2.tif").exists()
 
 
+@pytest.mark.parametrize(("foreground", "white"), [("solid", 2), ("pore", 1)])
+def test_a_mask_comes_back_as_labels(tmp_path, foreground, white):
+    mask = labels(np.where(white == FOUND, 255, 0).astype(np.uint8))
+    given = {"history": tmp_path / "h.npz", "mask_foreground": foreground}
+    made = fp.correct(mask, labels(some(2)), **given)
+    back = fp.undo_correction(made.segmentation, history=given["history"])
+    np.testing.assert_array_equal(back.segmentation, FOUND)
+
+
 def test_where_a_correction_got_lost_with_its_image_the_one_before_goes_on(begun):
     """Without `output`, the segmentation on disk stays as it was."""
     segmentation, history = begun

@@ -253,7 +253,8 @@ def undo_correction(
     Returns
     -------
     Correction
-        `segmentation` is the one before, bit for bit.
+        `segmentation` is the one before, bit for bit; one that was given as a mask of 0 and 255
+        comes back as labels, 1 pore and 2 solid.
 
     Raises
     ------
