@@ -105,7 +105,8 @@ def merge(
     Warns
     -----
     PoreSegWarning
-        If they look like an edited copy in which some pixels were erased.
+        If they look like an edited copy in which some pixels were erased, or the two like they
+        were taken for each other.
     """
     before = segmentation.to_numpy()
     painted = corrections.to_numpy()
@@ -119,6 +120,14 @@ def merge(
             f"the corrections look like an edited copy in which {erased} pixels were erased (0): "
             "all others count as made by hand. Give the erased ones a class, and only what you "
             "changed counts.",
+            PoreSegWarning,
+            stacklevel=2,
+        )
+    elif np.count_nonzero(painted) > np.count_nonzero(covered):
+        warnings.warn(
+            f"more pixels are corrected ({np.count_nonzero(painted)}) than the segmentation has a "
+            f"class for ({np.count_nonzero(covered)}): were the two taken for each other? The "
+            "segmentation comes first.",
             PoreSegWarning,
             stacklevel=2,
         )

@@ -4,7 +4,8 @@
 //   stack.tif    the raw stack, its voxel size set (Image > Properties)
 //   labels.zip   scribbles in pore and solid on some slices, from the ROI Manager; or labels.tif
 // Models, segmentation and report.json are written to its folder "auto". Options may follow the
-// folder after a "|", as the command takes them, for example: steps=400 anyway
+// folder after a "|", as the command takes them, for example: steps=400 anyway; and resume, to go
+// on where it was killed, with the same labels.
 //
 // Run it without a display:   fiji-poreseg macro auto.ijm FOLDER
 
@@ -18,7 +19,7 @@ if (!File.exists(labels)) labels = folder + "labels.tif";
 setBatchMode(true);
 
 open(folder + "stack.tif");
-run("PoreSeg Auto", "labels=[" + labels + "] output=[" + folder + "auto] resume" + options);
+run("PoreSeg Auto", "labels=[" + labels + "] output=[" + folder + "auto]" + options);
 
 // Results names the slices that are most worth labelling next.
 next = "" + getResult("index", 0);

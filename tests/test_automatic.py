@@ -354,6 +354,13 @@ def test_what_was_taught_by_others_does_not_judge_itself():
     assert check.by_labels.value == 1
 
 
+def test_labels_of_one_class_leave_nothing_to_go_on_with(phantom, labels, tmp_path):
+    pores = labels.copy(data=np.where(labels == 1, 1, 0).astype(np.uint8))
+    with pytest.raises(fp.ParameterError, match="at least two classes"):
+        fp.auto(phantom.stack, pores, output=tmp_path, **QUICK)
+    assert not list(tmp_path.iterdir())
+
+
 def test_labels_everywhere_leave_nothing_to_find_out(phantom, tmp_path):
     with pytest.raises(fp.ParameterError, match="must leave slices to find out about"):
         fp.auto(phantom.stack, phantom.truth, output=tmp_path / "out", **QUICK)

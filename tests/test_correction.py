@@ -108,6 +108,11 @@ def test_a_copy_in_which_pixels_were_erased_is_told():
         fp.correct(labels(FOUND), labels(edited))
 
 
+def test_arguments_that_were_swapped_are_told():
+    with pytest.warns(PoreSegWarning, match=r"were the two taken for each other\?"):
+        fp.correct(labels(some(1)), labels(FOUND))
+
+
 def test_pixels_without_data_stay_so_in_an_edited_copy():
     found = FOUND.copy()
     found[0] = 0

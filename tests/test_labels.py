@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fiji_poreseg as fp
-from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.errors import ParameterError, PoreSegWarning
 from fiji_poreseg.rois import labels_from, labels_to_rois
 
 often = settings(max_examples=60, deadline=None, derandomize=True)
@@ -175,6 +175,17 @@ def test_label_images_of_other_programs_are_taken(tmp_path, dtype):
     tifffile.imwrite(tmp_path / "l.tif", values.astype(dtype), metadata={"axes": "ZYX"})
     with pytest.raises(ParameterError, match=r"0 \(unlabelled\) to 2 \(pore, solid\).*7"):
         labels_from(tmp_path / "l.tif", stack)
+
+
+def test_a_mask_of_0_and_1_is_told_from_labels():
+    stack = fp.make_stack(np.zeros((3, 6, 6), np.uint8), (10, 10, 10))
+    values = np.random.default_rng(0).integers(1, 3, stack.shape)
+    truth = fp.make_labels(values.astype(np.uint8), stack)
+    with pytest.warns(PoreSegWarning, match=r"`truth` holds 0 .* and 1 \(pore\) alone"):
+        fp.evaluate(truth, (truth == 2).astype(np.uint8))
+    pores_of_one_slice = np.zeros((3, 6, 6), np.uint8)
+    pores_of_one_slice[1, 2] = 1
+    assert fp.correct(truth, pores_of_one_slice).total["hand_made"] == 6
 
 
 def test_a_selection_for_each_slice_and_class():

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from fiji_poreseg import files, measurement, segmentation, suggestion
@@ -27,7 +28,7 @@ from fiji_poreseg.measurement import Estimate
 from fiji_poreseg.model import Model, digest_of_slices
 from fiji_poreseg.progress import part_of, track
 from fiji_poreseg.slices import evenly
-from fiji_poreseg.stack import spacing_nm
+from fiji_poreseg.stack import check_two_classes, spacing_nm
 
 __all__ = ["Automatic", "Settings", "run"]
 
@@ -148,6 +149,7 @@ def run(
                 f"labels in all {len(indices)} slices",
                 "Train a model with train_resunet.",
             )
+        check_two_classes(_labelled(labels, indices), labels.attrs["classes"])
         _open(work, folder, shared, resume=resume)
         if not (work / REPORT).exists():
             made = _make(stack, labels, indices, unlabelled, settings, work)
@@ -156,6 +158,12 @@ def run(
             files.write_text(work / REPORT, json.dumps(report, indent=1) + "\n")
         _put_in_place(work, folder)
         return _finished(folder, shared)
+
+
+def _labelled(labels: xr.DataArray, indices: Sequence[int]) -> list[int]:
+    """The classes that are labelled in some slices."""
+    planes = (labels.isel(z=index).to_numpy() for index in indices)
+    return sorted(frozenset[int]().union(*(np.unique(plane).tolist() for plane in planes)) - {0})
 
 
 def _make(

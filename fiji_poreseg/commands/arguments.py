@@ -99,6 +99,6 @@ def _help(parameter: Parameter) -> str:
     parts = [parameter.info.help]
     if parameter.info.role is Role.VALUE and not parameter.is_flag:
         parts.append(parameter.rule)
-        if parameter.default is not None and not parameter.required:
+        if not parameter.required and parameter.default not in (None, ()):
             parts.append(f"default {show(parameter.default)}")
     return "; ".join(parts).replace("%", "%%")

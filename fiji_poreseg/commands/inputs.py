@@ -94,13 +94,16 @@ def result_title(suffix: str, source: str | None) -> str:
 
 
 def _add_overlay(raw: dict[str, object], parameter: Parameter, image: OpenImage | None) -> None:
-    selections = [] if image is None else without_looks(image.overlay())
+    drawn = [] if image is None else image.overlay()
+    selections = without_looks(drawn)
     if selections:
         raw[parameter.name] = selections
     elif parameter.required:
         raise ParameterError(
             parameter.name,
-            "is needed, since the image has no overlay",
+            "is needed, since the image's overlay holds only what suggest marked to look at"
+            if drawn
+            else "is needed, since the image has no overlay",
             "left out",
             f"Add selections to the overlay, or give {parameter.name}=[title or path].",
         )

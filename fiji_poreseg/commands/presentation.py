@@ -23,6 +23,8 @@ from fiji_poreseg.stack import PORE, spacing_nm
 from fiji_poreseg.studies import Study
 from fiji_poreseg.suggestion import Suggestion
 
+# As many slices are named in a line.
+_NAMED = 20
 _SCORES = ("accuracy", "loss", "majority_accuracy", "dice_solid", "iou_solid")
 
 
@@ -153,7 +155,8 @@ def automatic(made: Automatic) -> Presentation:
         lines.append(f"By the labels alone, drawn where it is easy: {made.accuracy_by_labels}")
     if made.porosity is not None:
         lines.append(f"Porosity: {made.porosity}")
-    lines.append(f"Models, images and report are in {made.folder.resolve()}")
+    what = "Models, images and report" if images else "The report and what was trained"
+    lines.append(f"{what} are in {made.folder.resolve()}")
     return Presentation(
         images=images,
         rows=[{"index": index, "slice": index + 1} for index in made.to_label],
@@ -195,7 +198,9 @@ def _alarms(made: Suggestion) -> list[str]:
             slices.setdefault(str(one), []).append(index)
     looked_at = len(made.looked_at)
     return [
-        f"Alarm: {len(indices)} of {looked_at} slices are {what}: {listed(indices[:20])}"
+        f"Alarm: {len(indices)} of {looked_at} slices are {what}: "
+        + listed(indices[:_NAMED])
+        + (", …" if len(indices) > _NAMED else "")
         for what, indices in slices.items()
     ]
 

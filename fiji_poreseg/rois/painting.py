@@ -55,8 +55,8 @@ def rois_to_labels(
         raise ParameterError(
             parameter,
             "must cover at least one pixel of the stack",
-            "ROIs that lie outside the image, or none",
-            "Check that they belong to this stack.",
+            "ROIs that lie outside the image, that suggest marked to look at, or none",
+            "Check that they belong to this stack; draw your own where suggest points.",
         )
     return make_labels(values, stack, classes=classes).assign_attrs(dense=False, painted=True)
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from fiji_poreseg.errors import ParameterError
+from fiji_poreseg.errors import ParameterError, PoreSegWarning
 from fiji_poreseg.stack.calibration import AXES
 from fiji_poreseg.stack.checking import to_dataarray
 from fiji_poreseg.stack.making import DEFAULT_CLASSES, make_labels
 from fiji_poreseg.stack.values import depth_blocks
 
 PORE, SOLID = 1, 2
+# Files of which no program said what their pages are.
+_SLICES_AS_CHANNELS = (
+    " The image has channels and a single slice: if they are its slices, say so first (in ImageJ: "
+    "Image > Properties)."
+)
 
 
 def as_labels(
@@ -54,6 +60,11 @@ def as_labels(
     ------
     ParameterError
         If the shape differs, a value is no class, a mask is not allowed or nothing is labelled.
+
+    Warns
+    -----
+    PoreSegWarning
+        If they look like a mask of 0 and 1.
     """
     given = to_dataarray(labels, parameter)
     expected = tuple(stack.sizes[axis] for axis in AXES)
@@ -62,7 +73,8 @@ def as_labels(
             parameter,
             f"must have the shape of the stack, {expected} (z, y, x)",
             f"shape {given.shape}",
-            "Leave slices without labels at 0; crop or resize nothing.",
+            "Leave slices without labels at 0; crop or resize nothing."
+            + (_SLICES_AS_CHANNELS if expected[0] == 1 and stack.sizes.get("c", 1) > 1 else ""),
         )
     values, found = _read_labels(given)
     dense = found.any() and (given.dtype == bool or set(found.tolist()) <= {0, 255})
@@ -89,6 +101,14 @@ def as_labels(
             "must label at least one pixel",
             "0 everywhere",
             "Paint 1 for pore and 2 for solid, or draw ROIs.",
+        )
+    one_class = allow_mask and not dense and found.tolist() == [0, PORE]
+    if one_class and len(values) > 1 and all(plane.any() for plane in values):
+        warnings.warn(
+            f"`{parameter}` holds 0 (unlabelled) and {PORE} ({classes[PORE - 1]}) alone, in every "
+            "slice. If it is a mask, make it 0 and 255, or bool.",
+            PoreSegWarning,
+            stacklevel=2,
         )
     made = make_labels(values, stack, name=str(given.name), classes=classes)
     return made.assign_attrs(dense=bool(dense))
@@ -127,5 +147,5 @@ def check_two_classes(found: Sequence[int], classes: Sequence[str]) -> None:
             "labels",
             "must label at least two classes in the slices trained on",
             f"only {names}",
-            "Paint some of the other class, or name other slices in indices.",
+            "Paint the other class, too, or name other slices in indices; a mask holds 0 and 255.",
         )
