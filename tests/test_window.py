@@ -180,6 +180,14 @@ def test_labels_are_drawn_and_answered(tmp_path, display, ij):
         ij.run_macro('run("PoreSeg Label");')
 
 
+def test_no_label_is_lost_while_an_answer_comes(tmp_path, display):
+    seen = use_window("haste", tmp_path, display)
+    assert seen["lost"] == 0
+    assert seen["answer is lowest"]
+    assert seen["order is kept"]
+    assert seen["settings are kept"]
+
+
 def test_ctrl_c_in_the_terminal_ends_it(tmp_path, display):
     done = run_program(USER, "interrupt", tmp_path, cwd=tmp_path, DISPLAY=display)
     assert (done.returncode, done.stderr) == (130, "fiji-poreseg: interrupted\n")

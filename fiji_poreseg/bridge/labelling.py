@@ -17,7 +17,14 @@ import numpy.typing as npt
 from fiji_poreseg.bridge.dialogs import log_bug
 from fiji_poreseg.bridge.images import to_xarray
 from fiji_poreseg.bridge.jvm import jclass
-from fiji_poreseg.bridge.overlays import is_look, place, selections, shown_index, to_roifile
+from fiji_poreseg.bridge.overlays import (
+    is_look,
+    lay_below,
+    place,
+    selections,
+    shown_index,
+    to_roifile,
+)
 from fiji_poreseg.colours import LABEL_COLOURS
 from fiji_poreseg.errors import EngineError, ParameterError, in_words
 from fiji_poreseg.labelling import Learnt, Workbench
@@ -72,7 +79,8 @@ class Labeller:
         self._bench = Workbench(self._stack, classes=classes)
         self._shown = True
         self._closed = False
-        self._showing = threading.Lock()
+        self._found: Any = None
+        self._showing = jpype.JProxy("java.lang.Runnable", dict={"run": self._show})
         self._wanted = threading.Event()
         self._learnt: Learnt | None = None
         self._learnt_from: object = None
@@ -102,7 +110,7 @@ class Labeller:
             part.addKeyListener(jclass("ij.IJ").getInstance())
         jclass("ij.ImagePlus").removeImageListener(self._images)
         self._panel.close()
-        self._show(None, 0)
+        self._show_soon(None)
         _open.pop(int(self._image.getID()), None)
 
     def _press(self, key: str) -> bool:
@@ -196,7 +204,11 @@ class Labeller:
             return
         if given != self._learnt_from:
             self._learnt, self._learnt_from = self._bench.learn(labels), given
-        self._show(self._bench.answer(index) if self._shown else None, index)
+        answer = self._bench.answer(index) if self._shown else None
+        found = None if answer is None else self._as_roi(answer, index)
+        if self._closed:
+            return
+        self._show_soon(found)
         self._done = (index, self._shown, given)
         # Where nothing is learnt yet, it will be.
         self._bench.look_at(index)
@@ -210,18 +222,16 @@ class Labeller:
                 f"{seconds:.1f} s."
             )
 
-    def _show(self, answer: npt.NDArray[np.uint8] | None, index: int) -> None:
-        """Lay an answer below the labels, in the place of an earlier one."""
-        with self._showing:
-            if self._closed and answer is not None:
-                return
-            made = jclass("ij.gui.Overlay")()
-            if answer is not None:
-                made.add(self._as_roi(answer, index))
-            for roi in selections(self._image):
-                if str(roi.getName()) != _ANSWER:
-                    made.add(roi)
-            self._image.setOverlay(made if made.size() else None)
+    def _show_soon(self, found: Any) -> None:
+        """Show an answer, or none, from AWT's thread: labels come and go there, and none is lost.
+
+        This thread does not wait for that one, which may be waiting for Python.
+        """
+        self._found = found
+        jclass("java.awt.EventQueue").invokeLater(self._showing)
+
+    def _show(self) -> None:
+        lay_below(self._image, _ANSWER, None if self._closed else self._found)
 
     def _as_roi(self, answer: npt.NDArray[np.uint8], index: int) -> Any:
         """The classes in their colours, but for the first, pore, which stays as it is."""

@@ -39,6 +39,34 @@ def shown_index(image: Any) -> int:
     return int(image.getCurrentSlice()) - 1
 
 
+def lay_below(image: Any, name: str, roi: Any) -> None:
+    """Put a selection below all that is in an image's overlay, in the place of that of its name.
+
+    The overlay stays the same one, with its settings. Whoever reads it meanwhile finds each of the
+    others in its order, and what is added meanwhile stays. With None for the selection, that of the
+    name goes.
+    """
+    overlay = image.getOverlay()
+    if overlay is None:
+        if roi is not None:
+            image.setOverlay(jclass("ij.gui.Overlay")(roi))
+        return
+    # By their places: ImageJ takes selections of the same kind and bounds for equal.
+    place_of_it = int(overlay.getIndex(name))
+    if roi is None:
+        if place_of_it >= 0:
+            overlay.remove(place_of_it)
+    elif place_of_it >= 0:
+        overlay.set(roi, place_of_it)
+    else:
+        others = list(overlay.toArray())
+        # From above, each moves up by one: until the next one does, it is in both places.
+        overlay.add(others[-1] if others else roi)
+        for number in range(len(others) - 1, -1, -1):
+            overlay.set(others[number - 1] if number else roi, number)
+    image.draw()
+
+
 def to_roifile(roi: Any) -> roifile.ImagejRoi:
     """Copy a selection with its name, group and position."""
     encoded = jclass("ij.io.RoiEncoder").saveAsByteArray(roi)

@@ -511,11 +511,10 @@ def label_by_hand(folder):
     press_key(image, "1")
     wait_for("advice", lambda: "Nothing is selected" in str(status.getText()))
     truth = made.truth.to_numpy()[4]
-    for label in (1, 2):
-        for _ in range(2):
-            image.setRoi(java("ij.gui.ShapeRoi")(inside(truth, label, len(layers(image)))))
-            press_key(image, str(label))
-            wait_for("the selection to become a label", lambda: image.getRoi() is None)
+    for seed, label in enumerate((1, 1, 2, 2)):
+        image.setRoi(java("ij.gui.ShapeRoi")(inside(truth, label, seed)))
+        press_key(image, str(label))
+        wait_for("the selection to become a label", lambda: image.getRoi() is None)
     wait_for("an answer", lambda: answered(image) is not None)
     wait_for("an answer from all labels", lambda: "in 1 slice" in str(status.getText()))
     time.sleep(SETTLED_S)
@@ -597,6 +596,47 @@ def label_a_hyperstack(made):
     return kept
 
 
+def label_in_haste(_):
+    """Press keys while the forest learns and answers."""
+    seen = {}
+    made = fp.phantom(slices=9, size=128, seed=2)
+    show(made.stack, "stack")
+    image = java("ij.WindowManager").getCurrentImage()
+    image.setSlice(5)
+    overlay = java("ij.gui.Overlay")()
+    overlay.drawLabels(True)
+    given = ["pore"] * 200 + ["solid"] * 200
+    for n, name in enumerate(given):
+        add_label(overlay, n, name)
+    image.setOverlay(overlay)
+    (entry,) = (entry for entry in menu_entries() if entry.getLabel() == "PoreSeg Label")
+    click(entry)
+    wait_for("an answer", lambda: answered(image) is not None)
+    time.sleep(SETTLED_S)
+    seen["answer is lowest"] = bool(everything_over(image)[0] == answer_over(image))
+    seen["order is kept"] = [str(roi.getName()) for roi in layers(image)] == given
+
+    # All the time: while it learns, answers, and shows what it found.
+    pressed = 0
+    until = time.monotonic() + 8
+    while time.monotonic() < until:
+        image.setRoi(pressed % 100, pressed // 100, 1, 1)
+        press_key(image, "2")
+        pressed += 1
+        time.sleep(0.01)
+    time.sleep(SETTLED_S)
+    seen["lost"] = len(given) + pressed - len(layers(image))
+    seen["settings are kept"] = bool(image.getOverlay().getDrawLabels())
+    return seen
+
+
+def add_label(overlay, n, name):
+    roi = java("ij.gui.Roi")(n % 100, 110 + n // 100, 1, 1)
+    roi.setName(name)
+    roi.setPosition(5)
+    overlay.add(roi)
+
+
 def inside(truth, label, seed):
     """Some rows of a class, as a shape."""
     areas = java("java.awt.geom.Area")()
@@ -658,6 +698,7 @@ SCENARIOS = {
     "faults": make_faults,
     "interrupt": interrupt,
     "label": label_by_hand,
+    "haste": label_in_haste,
 }
 
 
