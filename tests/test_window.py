@@ -180,12 +180,20 @@ def test_labels_are_drawn_and_answered(tmp_path, display, ij):
         ij.run_macro('run("PoreSeg Label");')
 
 
-def test_no_label_is_lost_while_an_answer_comes(tmp_path, display):
-    seen = use_window("haste", tmp_path, display)
-    assert seen["lost"] == 0
-    assert seen["answer is lowest"]
-    assert seen["order is kept"]
-    assert seen["settings are kept"]
+@pytest.fixture(scope="module")
+def haste(tmp_path_factory, display):
+    return use_window("haste", tmp_path_factory.mktemp("haste"), display)
+
+
+def test_no_label_is_lost_while_an_answer_comes(haste):
+    assert haste["lost"] == 0
+    assert haste["answer is lowest"]
+    assert haste["order is kept"]
+    assert haste["settings are kept"]
+
+
+def test_an_answer_that_is_hidden_before_it_comes_does_not_show(haste):
+    assert haste["hidden"]
 
 
 def test_ctrl_c_in_the_terminal_ends_it(tmp_path, display):

@@ -200,16 +200,18 @@ class Labeller:
     def _answer(self) -> None:
         index, labels = shown_index(self._image), self._painted(self._labels())
         given = {z: plane.tobytes() for z, plane in labels.items()}
-        if (index, self._shown, given) == self._done:
+        # Once, since a key may change it at any moment.
+        shown = self._shown
+        if (index, shown, given) == self._done:
             return
         if given != self._learnt_from:
             self._learnt, self._learnt_from = self._bench.learn(labels), given
-        answer = self._bench.answer(index) if self._shown else None
+        answer = self._bench.answer(index) if shown else None
         found = None if answer is None else self._as_roi(answer, index)
         if self._closed:
             return
         self._show_soon(found)
-        self._done = (index, self._shown, given)
+        self._done = (index, shown, given)
         # Where nothing is learnt yet, it will be.
         self._bench.look_at(index)
         if self._learnt is None:
@@ -231,7 +233,8 @@ class Labeller:
         jclass("java.awt.EventQueue").invokeLater(self._showing)
 
     def _show(self) -> None:
-        lay_below(self._image, _ANSWER, None if self._closed else self._found)
+        is_wanted = self._shown and not self._closed
+        lay_below(self._image, _ANSWER, self._found if is_wanted else None)
 
     def _as_roi(self, answer: npt.NDArray[np.uint8], index: int) -> Any:
         """The classes in their colours, but for the first, pore, which stays as it is."""

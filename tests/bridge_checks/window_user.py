@@ -25,6 +25,7 @@ from fiji_poreseg import bridge, cli
 from fiji_poreseg.bridge.window import wait_until_quit
 from fiji_poreseg.commands.catalog import CATALOG
 from fiji_poreseg.commands.spec import Catalog, Presentation
+from fiji_poreseg.labelling import Workbench
 
 # A first step of training takes a minute where other programs want the processors, too.
 PATIENCE_S = 180
@@ -627,7 +628,30 @@ def label_in_haste(_):
     time.sleep(SETTLED_S)
     seen["lost"] = len(given) + pressed - len(layers(image))
     seen["settings are kept"] = bool(image.getOverlay().getDrawLabels())
+    seen["hidden"] = hide_while_it_answers(image)
     return seen
+
+
+def hide_while_it_answers(image):
+    """Whether the answer stays hidden where key 9 was pressed before it was there."""
+    answer, begun = Workbench.answer, threading.Event()
+
+    def slow_answer(bench, index):
+        begun.set()
+        time.sleep(REACTION_S)
+        return answer(bench, index)
+
+    Workbench.answer = slow_answer
+    image.setRoi(4, 90, 100, 3)
+    press_key(image, "1")
+    assert begun.wait(PATIENCE_S)
+    press_key(image, "9")
+    Workbench.answer = answer
+    time.sleep(REACTION_S + SETTLED_S)
+    hidden = answered(image) is None
+    press_key(image, "9")
+    wait_for("the answer to show again", lambda: answered(image) is not None)
+    return hidden
 
 
 def add_label(overlay, n, name):
