@@ -196,6 +196,11 @@ def test_an_answer_that_is_hidden_before_it_comes_does_not_show(haste):
     assert haste["hidden"]
 
 
+def test_the_key_says_what_a_selection_is_and_not_its_group(haste):
+    assert haste["groups"]["labels"] == [0, 2]
+    assert haste["groups"]["left"] == [60]
+
+
 def test_ctrl_c_in_the_terminal_ends_it(tmp_path, display):
     done = run_program(USER, "interrupt", tmp_path, cwd=tmp_path, DISPLAY=display)
     assert (done.returncode, done.stderr) == (130, "fiji-poreseg: interrupted\n")

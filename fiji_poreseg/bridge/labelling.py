@@ -142,8 +142,7 @@ class Labeller:
         if selection is None:
             self._panel.say(f"Nothing is selected. {_FIRST}")
             return
-        roi = selection.clone()
-        roi.setName(self._bench.classes[label - 1])
+        roi = self._called(selection, label)
         red, green, blue = (int(value) for value in LABEL_COLOURS[label])
         roi.setStrokeColor(jclass("java.awt.Color")(red, green, blue))
         place(roi, self._image, shown_index(self._image))
@@ -159,8 +158,7 @@ class Labeller:
             self._panel.say("Select what to erase: labels that the selection touches go.")
             return
         index = shown_index(self._image)
-        marked = selection.clone()
-        marked.setName(self._bench.classes[0])
+        marked = self._called(selection, 1)
         place(marked, self._image, index)
         touched = self._covered(marked, index)
         for roi in self._labels():
@@ -168,6 +166,14 @@ class Labeller:
                 overlay.remove(roi)
         self._image.deleteRoi()
         self._image.setOverlay(overlay)
+
+    def _called(self, selection: Any, label: int) -> Any:
+        """A copy of a selection that is of a class, whichever group it was drawn in."""
+        roi = selection.clone()
+        # A group would say more than the name.
+        roi.setGroup(0)
+        roi.setName(self._bench.classes[label - 1])
+        return roi
 
     def _labels(self) -> list[Any]:
         """What is in the overlay, but for what is to be looked at only."""

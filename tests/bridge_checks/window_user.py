@@ -597,7 +597,7 @@ def label_a_hyperstack(made):
     return kept
 
 
-def label_in_haste(_):
+def label_in_haste(folder):
     """Press keys while the forest learns and answers."""
     seen = {}
     made = fp.phantom(slices=9, size=128, seed=2)
@@ -629,6 +629,7 @@ def label_in_haste(_):
     seen["lost"] = len(given) + pressed - len(layers(image))
     seen["settings are kept"] = bool(image.getOverlay().getDrawLabels())
     seen["hidden"] = hide_while_it_answers(image)
+    seen["groups"] = label_in_groups(image, folder)
     return seen
 
 
@@ -652,6 +653,24 @@ def hide_while_it_answers(image):
     press_key(image, "9")
     wait_for("the answer to show again", lambda: answered(image) is not None)
     return hidden
+
+
+def label_in_groups(image, folder):
+    """What selections become that were drawn in a group, and which of them another one erases."""
+    image.setOverlay(None)
+    for group in (1, 3):
+        image.setRoi(4, 20 * group, 20, 3)
+        image.getRoi().setGroup(group)
+        press_key(image, "2")
+    java("ij.macro.MacroRunner")(
+        f'run("PoreSeg Save Labels", "output=[{folder}/grouped.tif]");print("saved");'
+    )
+    wait_for("the labels to be saved", lambda: "saved" in log())
+    image.setRoi(10, 20, 1, 1)
+    image.getRoi().setGroup(3)
+    press_key(image, "0")
+    left = [int(roi.getBounds().y) for roi in layers(image)]
+    return {"labels": np.unique(fp.read(f"{folder}/grouped.tif")).tolist(), "left": left}
 
 
 def add_label(overlay, n, name):
