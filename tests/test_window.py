@@ -201,6 +201,10 @@ def test_the_key_says_what_a_selection_is_and_not_its_group(haste):
     assert haste["groups"]["left"] == [60]
 
 
+def test_what_is_like_an_erased_label_on_another_slice_stays(haste):
+    assert haste["left"] == [5]
+
+
 def test_ctrl_c_in_the_terminal_ends_it(tmp_path, display):
     done = run_program(USER, "interrupt", tmp_path, cwd=tmp_path, DISPLAY=display)
     assert (done.returncode, done.stderr) == (130, "fiji-poreseg: interrupted\n")

@@ -161,9 +161,14 @@ class Labeller:
         marked = self._called(selection, 1)
         place(marked, self._image, index)
         touched = self._covered(marked, index)
-        for roi in self._labels():
-            if (touched & self._covered(roi, index)).any():
-                overlay.remove(roi)
+        gone = [
+            number
+            for number, roi in enumerate(overlay.toArray())
+            if not is_look(roi) and (touched & self._covered(roi, index)).any()
+        ]
+        # By their places: ImageJ takes selections of the same kind and bounds for equal.
+        for number in reversed(gone):
+            overlay.remove(number)
         self._image.deleteRoi()
         self._image.setOverlay(overlay)
 

@@ -630,6 +630,7 @@ def label_in_haste(folder):
     seen["settings are kept"] = bool(image.getOverlay().getDrawLabels())
     seen["hidden"] = hide_while_it_answers(image)
     seen["groups"] = label_in_groups(image, folder)
+    seen["left"] = erase_one_of_two(image)
     return seen
 
 
@@ -671,6 +672,18 @@ def label_in_groups(image, folder):
     press_key(image, "0")
     left = [int(roi.getBounds().y) for roi in layers(image)]
     return {"labels": np.unique(fp.read(f"{folder}/grouped.tif")).tolist(), "left": left}
+
+
+def erase_one_of_two(image):
+    """The slices that labels are left on, of two that are alike but for theirs."""
+    image.setOverlay(None)
+    for number in (5, 6):
+        image.setSlice(number)
+        image.setRoi(4, 20, 20, 3)
+        press_key(image, "2")
+    image.setRoi(10, 20, 1, 1)
+    press_key(image, "0")
+    return [int(roi.getPosition()) for roi in layers(image)]
 
 
 def add_label(overlay, n, name):
