@@ -42,8 +42,9 @@ def shown_index(image: Any) -> int:
 def lay_below(image: Any, name: str, roi: Any) -> None:
     """Put a selection below all that is in an image's overlay, in the place of that of its name.
 
-    The overlay stays the same one, with its settings, and holds each of the others at every moment,
-    whoever reads it or adds to it meanwhile. With None for the selection, that of the name goes.
+    The overlay stays the same one, with its settings. Whoever reads it meanwhile finds each of the
+    others in its order, and what is added meanwhile stays. With None for the selection, that of the
+    name goes.
     """
     overlay = image.getOverlay()
     if overlay is None:
@@ -58,12 +59,11 @@ def lay_below(image: Any, name: str, roi: Any) -> None:
     elif place_of_it >= 0:
         overlay.set(roi, place_of_it)
     else:
-        others = overlay.toArray()
-        overlay.add(roi)
-        for other in others:
-            overlay.add(other)
-        for _ in others:
-            overlay.remove(0)
+        others = list(overlay.toArray())
+        # From above, each moves up by one: until the next one does, it is in both places.
+        overlay.add(others[-1] if others else roi)
+        for number in range(len(others) - 1, -1, -1):
+            overlay.set(others[number - 1] if number else roi, number)
     image.draw()
 
 

@@ -512,11 +512,10 @@ def label_by_hand(folder):
     press_key(image, "1")
     wait_for("advice", lambda: "Nothing is selected" in str(status.getText()))
     truth = made.truth.to_numpy()[4]
-    for label in (1, 2):
-        for _ in range(2):
-            image.setRoi(java("ij.gui.ShapeRoi")(inside(truth, label, len(layers(image)))))
-            press_key(image, str(label))
-            wait_for("the selection to become a label", lambda: image.getRoi() is None)
+    for seed, label in enumerate((1, 1, 2, 2)):
+        image.setRoi(java("ij.gui.ShapeRoi")(inside(truth, label, seed)))
+        press_key(image, str(label))
+        wait_for("the selection to become a label", lambda: image.getRoi() is None)
     wait_for("an answer", lambda: answered(image) is not None)
     wait_for("an answer from all labels", lambda: "in 1 slice" in str(status.getText()))
     time.sleep(SETTLED_S)
