@@ -1,6 +1,6 @@
 """What `auto` makes of scribbles, how well it knows that, and where it stops.
 
-    python benchmarks/automatic.py        25 minutes on 2 cores
+    python benchmarks/automatic.py        half an hour on 2 cores
 
 Scribbles on 5 slices of phantoms inside and outside of the range that the shipped weights were
 trained on; beside it the ResUNet that is trained on 20 true slices, and the forest of the
