@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fiji_poreseg as fp
+from fiji_poreseg.colours import LABEL_COLOURS
 from fiji_poreseg.errors import ParameterError, PoreSegWarning
 from fiji_poreseg.rois import labels_from, labels_to_rois
 
@@ -111,6 +112,21 @@ def test_an_overlay_is_saved_in_one_line_and_taken_again(ij, phantom, tmp_path):
     np.testing.assert_array_equal(one, other)
     assert one[8, 50, 12] == 1
     assert (one[4] == 2).sum() > 150
+
+
+def test_a_group_has_the_colour_of_its_class(ij, tmp_path, capfd):
+    said = ij.run_macro(
+        """
+        newImage("an image", "8-bit", 20, 20, 1);
+        makeRectangle(2, 3, 4, 5);
+        Roi.setGroup(2);
+        colour = "" + Roi.getStrokeColor;
+        close();
+        return colour;
+        """
+    )
+    assert said == "#" + "".join(f"{value:02x}" for value in LABEL_COLOURS[2])
+    assert "LUT not found" not in capfd.readouterr().out
 
 
 def test_a_labeling_as_labkit_writes_it(tmp_path):

@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import jpype
+import numpy as np
 
 from fiji_poreseg.bridge import jvm
 from fiji_poreseg.bridge.classes import complete_headless_dialog
+from fiji_poreseg.bridge.metadata import look_up_table
 from fiji_poreseg.bridge.window import check_display
+from fiji_poreseg.colours import LABEL_COLOURS
 from fiji_poreseg.errors import EngineError
 
 
@@ -55,6 +58,7 @@ def prepare(*, headless: bool) -> None:
         _fill_command_table()
     else:
         _show_window()
+    _colour_groups()
 
 
 def _fill_command_table() -> None:
@@ -75,6 +79,18 @@ def _show_window() -> None:
         jvm.jclass("ij.ImageJ")()
     elif not window.isVisible():
         window.setVisible(True)
+
+
+def _colour_groups() -> None:
+    """Give selections in a group the colour of its class, where ImageJ has no table for that.
+
+    Its own is a file of a Fiji's folder, without which it prints a line for each such selection.
+    """
+    folder = jvm.jclass("ij.IJ").getDirectory("luts")
+    if folder is None or not (Path(str(folder)) / "glasbey.lut").exists():
+        table = jvm.jclass("ij.gui.Roi").class_.getDeclaredField("glasbeyLut")
+        table.setAccessible(True)
+        table.set(None, look_up_table(LABEL_COLOURS.T.astype(np.uint8).ravel()))
 
 
 def flush_python() -> None:

@@ -127,9 +127,9 @@ def _write_looks(image: Any, channels: xr.DataArray) -> Any:
     if composite and len(composite["luts"]) == channels.sizes["c"] > 1:
         return _composite(image, composite)
     if attrs.get("classes"):
-        image.setLut(_table(LABEL_COLOURS.T.astype(np.uint8).ravel()))
+        image.setLut(look_up_table(LABEL_COLOURS.T.astype(np.uint8).ravel()))
     elif attrs.get("imagej_lut"):
-        image.setLut(_table(_from_hex(attrs["imagej_lut"])))
+        image.setLut(look_up_table(_from_hex(attrs["imagej_lut"])))
     elif attrs.get("inverting_lut"):
         _invert_table(image)
     limits = shown_range(channels, look=isinstance(channels.data, np.ndarray))
@@ -140,7 +140,7 @@ def _write_looks(image: Any, channels: xr.DataArray) -> Any:
 
 def _composite(image: Any, looks: Looks) -> Any:
     made = jclass("ij.CompositeImage")(image, MODES.index(looks["mode"]) + 1)
-    tables = [_table(_from_hex(colours)) for colours in looks["luts"]]
+    tables = [look_up_table(_from_hex(colours)) for colours in looks["luts"]]
     for table, (low, high) in zip(tables, looks["ranges"], strict=True):
         table.min, table.max = low, high
     made.setLuts(jpype.JArray(jclass("ij.process.LUT"))(tables))
@@ -151,7 +151,7 @@ def _composite(image: Any, looks: Looks) -> Any:
     return made
 
 
-def _table(colours: npt.NDArray[np.uint8]) -> Any:
+def look_up_table(colours: npt.NDArray[np.uint8]) -> Any:
     """A look-up table of ImageJ from 768 values: 256 of red, of green and of blue."""
     columns = colours.view(np.int8).reshape(3, 256)
     return jclass("ij.process.LUT")(

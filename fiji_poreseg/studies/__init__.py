@@ -168,7 +168,6 @@ def _shared(stack: xr.DataArray, truth: xr.DataArray, settings: Settings) -> dic
     return {
         "network": settings.network,
         "context": settings.context,
-        "start": None if settings.start is None else settings.start.digest(),
         "steps": settings.steps,
         "trees": settings.trees,
         "gap": settings.gap,
@@ -178,6 +177,8 @@ def _shared(stack: xr.DataArray, truth: xr.DataArray, settings: Settings) -> dic
         "seed": settings.seed,
         "image": _digest(stack, "image"),
         "truth": _digest(truth, "truth"),
+        # Last: whether it fits, and is taken, depends on what stands above.
+        "start": None if settings.start is None else settings.start.digest(),
     }
 
 
