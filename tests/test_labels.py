@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fiji_poreseg as fp
-from fiji_poreseg.colours import LABEL_COLOURS
 from fiji_poreseg.errors import ParameterError, PoreSegWarning
 from fiji_poreseg.rois import labels_from, labels_to_rois
 
@@ -114,7 +113,7 @@ def test_an_overlay_is_saved_in_one_line_and_taken_again(ij, phantom, tmp_path):
     assert (one[4] == 2).sum() > 150
 
 
-def test_a_group_has_the_colour_of_its_class(ij, tmp_path, capfd):
+def test_a_group_is_drawn_without_a_word(ij, capfd):
     said = ij.run_macro(
         """
         newImage("an image", "8-bit", 20, 20, 1);
@@ -125,7 +124,7 @@ def test_a_group_has_the_colour_of_its_class(ij, tmp_path, capfd):
         return colour;
         """
     )
-    assert said == "#" + "".join(f"{value:02x}" for value in LABEL_COLOURS[2])
+    assert said == "yellow"
     assert "LUT not found" not in capfd.readouterr().out
 
 

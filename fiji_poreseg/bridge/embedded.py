@@ -14,7 +14,6 @@ from fiji_poreseg.bridge import jvm
 from fiji_poreseg.bridge.classes import complete_headless_dialog
 from fiji_poreseg.bridge.metadata import look_up_table
 from fiji_poreseg.bridge.window import check_display
-from fiji_poreseg.colours import LABEL_COLOURS
 from fiji_poreseg.errors import EngineError
 
 
@@ -82,15 +81,19 @@ def _show_window() -> None:
 
 
 def _colour_groups() -> None:
-    """Give selections in a group the colour of its class, where ImageJ has no table for that.
+    """Let selections in a group have the colour of all others, where ImageJ has no other ones.
 
-    Its own is a file of a Fiji's folder, without which it prints a line for each such selection.
+    Those are in a file of a Fiji's folder, without which it prints a line for each selection. The
+    colours of the classes would not do: a selection over a segmentation would not be seen.
     """
     folder = jvm.jclass("ij.IJ").getDirectory("luts")
     if folder is None or not (Path(str(folder)) / "glasbey.lut").exists():
-        table = jvm.jclass("ij.gui.Roi").class_.getDeclaredField("glasbeyLut")
+        selections = jvm.jclass("ij.gui.Roi")
+        colour = selections.getColor()
+        values = [int(colour.getRed()), int(colour.getGreen()), int(colour.getBlue())]
+        table = selections.class_.getDeclaredField("glasbeyLut")
         table.setAccessible(True)
-        table.set(None, look_up_table(LABEL_COLOURS.T.astype(np.uint8).ravel()))
+        table.set(None, look_up_table(np.repeat(np.array(values, np.uint8), 256)))
 
 
 def flush_python() -> None:
