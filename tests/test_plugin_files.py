@@ -323,6 +323,27 @@ def test_when_imagej_is_killed_python_ends_and_writes_no_model(begin, imagej, sm
     assert set(contents(folder)) - {"m.checkpoint.npz"} == {"stack.tif", "truth.tif"}
 
 
+def test_news_of_the_work_leave_no_folder_behind_where_nobody_waits(tmp_path):
+    """Progress comes hundreds of times a second, also while the folder is removed."""
+    folder = tmp_path / "request"
+    folder.mkdir()
+    (folder / "alive.txt").touch()
+    program = """
+import sys
+from pathlib import Path
+from fiji_poreseg.remote.folder import Folder
+folder = Folder(Path(sys.argv[1]))
+folder.watch()
+try:
+    while True:
+        folder.tell("progress.txt", "some of it")
+finally:
+    folder.leave()
+"""
+    subprocess.run([sys.executable, "-c", program, folder], timeout=60, capture_output=True)
+    assert not folder.exists()
+
+
 def test_in_the_window_the_menu_the_dialog_the_message_and_esc_work(
     imagej, display, small, tmp_path
 ):

@@ -15,8 +15,7 @@ def main() -> None:
     try:
         folder.publish("answer.txt", _answer(folder))
     finally:
-        # As in fiji_poreseg.cli: Python's own way out would take TensorFlow seconds.
-        os._exit(0)
+        folder.leave()
 
 
 def _answer(folder: Folder) -> str:

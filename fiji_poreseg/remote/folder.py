@@ -37,6 +37,8 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._writing = threading.Lock()
+        self._is_given_up = False
         self._awaited = path / "no image yet"
 
     def lines(self, name: str) -> list[str]:
@@ -46,8 +48,9 @@ class Folder:
     def publish(self, name: str, text: str) -> None:
         """Write a file that the plugin sees only whole."""
         part = self.path / f".{name}"
-        part.write_text(text, encoding="ascii")
-        os.replace(part, self.path / name)
+        with self._writing:
+            part.write_text(text, encoding="ascii")
+            os.replace(part, self.path / name)
 
     def tell(self, name: str, text: str) -> None:
         """Write a file of news, unless the plugin reads the last ones at this moment."""
@@ -101,8 +104,18 @@ class Folder:
             sys.stderr.flush()
         except OSError:  # nobody reads it any more, so leave it where somebody may look
             self.path.with_suffix(".txt").write_text(f"{_GONE}\n", encoding="ascii")
-        shutil.rmtree(self.path, ignore_errors=True)
+        with self._writing:  # else news of the work would come into the folder meanwhile
+            self._is_given_up = True
+            shutil.rmtree(self.path, ignore_errors=True)
         # What is being written removes its parts now; then the process ends whatever it does.
         _thread.interrupt_main()
         time.sleep(_LAST_SECONDS)
-        os._exit(1)
+        self.leave(1)
+
+    def leave(self, status: int = 0) -> None:
+        """End this process, without the folder where nobody waits for it."""
+        # As in fiji_poreseg.cli: Python's own way out would take TensorFlow seconds.
+        with self._writing:
+            if self._is_given_up:
+                shutil.rmtree(self.path, ignore_errors=True)
+            os._exit(status)
