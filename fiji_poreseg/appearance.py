@@ -28,6 +28,7 @@ _MARGINS: Mapping[str, float] = {
     "feature size": 1.15,
 }
 MEASURED = tuple(_MARGINS)
+"""What is measured of a slice, by name."""
 # Of what lies beyond, that is named which lies at least as far, as a share of the farthest.
 _WORTH_NAMING = 0.5
 _LOWER = {"brightness": "darker", "contrast": "flatter", "noise": "smoother"}

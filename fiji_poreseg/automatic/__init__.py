@@ -149,7 +149,8 @@ def run(
                 f"labels in all {len(indices)} slices",
                 "Train a model with train_resunet.",
             )
-        check_two_classes(_labelled(labels, indices), labels.attrs["classes"])
+        named = {label for z in indices for label in np.unique(labels.isel(z=z)).tolist() if label}
+        check_two_classes(sorted(named), labels.attrs["classes"])
         _open(work, folder, shared, resume=resume)
         if not (work / REPORT).exists():
             made = _make(stack, labels, indices, unlabelled, settings, work)
@@ -158,12 +159,6 @@ def run(
             files.write_text(work / REPORT, json.dumps(report, indent=1) + "\n")
         _put_in_place(work, folder)
         return _finished(folder, shared)
-
-
-def _labelled(labels: xr.DataArray, indices: Sequence[int]) -> list[int]:
-    """The classes that are labelled in some slices."""
-    planes = (labels.isel(z=index).to_numpy() for index in indices)
-    return sorted(frozenset[int]().union(*(np.unique(plane).tolist() for plane in planes)) - {0})
 
 
 def _make(

@@ -102,7 +102,7 @@ def _lessons(
     suspects = Suspects(stack, grown.card.normalisation, grown.card.milling)
     teachers: list[Model] = [grown] if start is None else [grown, start]
     answers = zip(*(teacher.predict(stack, chosen) for teacher in teachers), strict=True)
-    for of_slice in track(answers, "Finding what the models agree about", len(chosen)):
+    for of_slice in track(answers, "Finding what to teach", len(chosen)):
         index, each = of_slice[0][0], [planes for _, planes in of_slice]
         mean = np.average(each, axis=0, weights=[1, _WEIGHT_OF_START][: len(each)])
         found = likeliest(mean)

@@ -31,6 +31,7 @@ def start_imagej(*, headless: bool) -> None:
         if headless:
             complete_headless_dialog()
         prepare(headless=headless)
+        _colour_groups()
 
 
 def prepare(*, headless: bool) -> None:
@@ -57,7 +58,6 @@ def prepare(*, headless: bool) -> None:
         _fill_command_table()
     else:
         _show_window()
-    _colour_groups()
 
 
 def _fill_command_table() -> None:
@@ -84,7 +84,8 @@ def _colour_groups() -> None:
     """Let selections in a group have the colour of all others, where ImageJ has no other ones.
 
     Those are in a file of a Fiji's folder, without which it prints a line for each selection. The
-    colours of the classes would not do: a selection over a segmentation would not be seen.
+    colours of the classes would not do: a selection over a segmentation would not be seen. Only
+    for the ImageJ whose version we choose: the table is its private field.
     """
     folder = jvm.jclass("ij.IJ").getDirectory("luts")
     if folder is None or not (Path(str(folder)) / "glasbey.lut").exists():

@@ -37,7 +37,6 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._writing = threading.Lock()
         self._is_given_up = False
         self._awaited = path / "no image yet"
 
@@ -48,9 +47,8 @@ class Folder:
     def publish(self, name: str, text: str) -> None:
         """Write a file that the plugin sees only whole."""
         part = self.path / f".{name}"
-        with self._writing:
-            part.write_text(text, encoding="ascii")
-            os.replace(part, self.path / name)
+        part.write_text(text, encoding="ascii")
+        os.replace(part, self.path / name)
 
     def tell(self, name: str, text: str) -> None:
         """Write a file of news, unless the plugin reads the last ones at this moment."""
@@ -104,18 +102,16 @@ class Folder:
             sys.stderr.flush()
         except OSError:  # nobody reads it any more, so leave it where somebody may look
             self.path.with_suffix(".txt").write_text(f"{_GONE}\n", encoding="ascii")
-        with self._writing:  # else news of the work would come into the folder meanwhile
-            self._is_given_up = True
-            shutil.rmtree(self.path, ignore_errors=True)
+        self._is_given_up = True
         # What is being written removes its parts now; then the process ends whatever it does.
         _thread.interrupt_main()
         time.sleep(_LAST_SECONDS)
         self.leave(1)
 
     def leave(self, status: int = 0) -> None:
-        """End this process, without the folder where nobody waits for it."""
+        """End this process, and the folder with it where nobody waits for an answer."""
+        if self._is_given_up:
+            # Not while the work goes on, whose news would come into it meanwhile.
+            shutil.rmtree(self.path, ignore_errors=True)
         # As in fiji_poreseg.cli: Python's own way out would take TensorFlow seconds.
-        with self._writing:
-            if self._is_given_up:
-                shutil.rmtree(self.path, ignore_errors=True)
-            os._exit(status)
+        os._exit(status)

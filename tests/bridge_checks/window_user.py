@@ -86,10 +86,15 @@ def menu_entries():
     return [] if menu is None else [menu.getItem(i) for i in range(menu.getItemCount())]
 
 
-def choose(title):
-    """Choose a command from Plugins > PoreSeg, and answer with its dialog."""
+def click_command(title):
+    """Choose a command from Plugins > PoreSeg."""
     (entry,) = (entry for entry in menu_entries() if entry.getLabel() == title)
     click(entry)
+
+
+def choose(title):
+    """Choose a command, and answer with its dialog."""
+    click_command(title)
     return dialog(title)
 
 
@@ -315,8 +320,11 @@ def open_recorder():
 
 
 def show(image, title):
-    bridge.start().to_imageplus(image.rename(title)).show()
+    """Open a window for an image, and answer with what ImageJ shows in it."""
+    shown = bridge.start().to_imageplus(image.rename(title))
+    shown.show()
     wait_for(title, lambda: title in titles())
+    return shown
 
 
 def record_every_command(folder):
@@ -500,11 +508,9 @@ def label_by_hand(folder):
     """Draw in a slice, press keys, and look at what the forest answers."""
     seen = {}
     made = fp.phantom(slices=9, size=512, seed=2)
-    show(made.stack, "stack")
-    image = java("ij.WindowManager").getCurrentImage()
+    image = show(made.stack, "stack")
     image.setSlice(5)
-    (entry,) = (entry for entry in menu_entries() if entry.getLabel() == "PoreSeg Label")
-    click(entry)
+    click_command("PoreSeg Label")
     panel = wait_for("the panel", lambda: window_titled("PoreSeg Label: stack"))
     (status,) = (part for part in parts(panel) if isinstance(part, java("java.awt.TextArea")))
     seen["panel"] = text_of(panel)
@@ -553,7 +559,7 @@ def label_by_hand(folder):
     seen["listeners"] = listeners
 
     # Again, until the image is closed under it.
-    click(entry)
+    click_command("PoreSeg Label")
     wait_for("the panel again", lambda: window_titled("PoreSeg Label: stack"))
     wait_for("the answer again", lambda: answered(image) is not None)
     java("ij.macro.MacroRunner")('run("PoreSeg Train Forest", "trees=5 folds=0");print("grown");')
@@ -573,11 +579,9 @@ def label_by_hand(folder):
 def label_a_hyperstack(made):
     """The same in one of several slices of two detectors; the panel is closed at its corner."""
     grey = made.stack.to_numpy()[:3, :64, :64]
-    show(fp.make_stack(np.stack([grey, 255 - grey]), (10, 10, 10)), "two")
-    image = java("ij.WindowManager").getCurrentImage()
+    image = show(fp.make_stack(np.stack([grey, 255 - grey]), (10, 10, 10)), "two")
     image.setPosition(2, 3, 1)
-    (entry,) = (entry for entry in menu_entries() if entry.getLabel() == "PoreSeg Label")
-    click(entry)
+    click_command("PoreSeg Label")
     panel = wait_for("the panel", lambda: window_titled("PoreSeg Label: two"))
     for key, row in (("1", 5), ("2", 20), ("2", 40)):
         image.setRoi(4, row, 50, 3)
@@ -601,8 +605,7 @@ def label_in_haste(folder):
     """Press keys while the forest learns and answers."""
     seen = {}
     made = fp.phantom(slices=9, size=128, seed=2)
-    show(made.stack, "stack")
-    image = java("ij.WindowManager").getCurrentImage()
+    image = show(made.stack, "stack")
     image.setSlice(5)
     overlay = java("ij.gui.Overlay")()
     overlay.drawLabels(True)
@@ -610,8 +613,7 @@ def label_in_haste(folder):
     for n, name in enumerate(given):
         add_label(overlay, n, name)
     image.setOverlay(overlay)
-    (entry,) = (entry for entry in menu_entries() if entry.getLabel() == "PoreSeg Label")
-    click(entry)
+    click_command("PoreSeg Label")
     wait_for("an answer", lambda: answered(image) is not None)
     time.sleep(SETTLED_S)
     seen["answer is lowest"] = bool(everything_over(image)[0] == answer_over(image))
