@@ -12,7 +12,13 @@ import xarray as xr
 from fiji_poreseg.bridge import attributes, dataset, imglib2, metadata
 from fiji_poreseg.bridge.imglib2 import to_imglib2
 from fiji_poreseg.bridge.jvm import jclass
-from fiji_poreseg.bridge.pixels import MOST_COPIED_BYTES, for_each, from_java, kind_of, to_java
+from fiji_poreseg.bridge.pixels import (
+    MOST_COPIED_BYTES,
+    borrowed_buffer,
+    for_each,
+    kind_of,
+    to_java,
+)
 from fiji_poreseg.bridge.virtual import lazy_values, virtual_stack
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.stack import register_converter, to_dataarray
@@ -135,9 +141,12 @@ def _from_imageplus(image: Any, parameter: str) -> xr.DataArray:
         return metadata.read(image, lazy_values(image_stack, channels, dtype), parameter)
     values = np.empty(shape, dtype)
 
+    whole, size = borrowed_buffer(values), shape[-2] * shape[-1]
+
     def copy(number: int) -> None:
-        plane = values[number % channels, number // channels]
-        from_java(image_stack.getPixels(number + 1), plane)
+        index, channel = divmod(number, channels)
+        place = whole.duplicate().position((channel * slices + index) * size)
+        place.put(image_stack.getPixels(number + 1))
 
     for_each(copy, channels * slices, values.nbytes)
     return metadata.read(image, values, parameter)

@@ -23,7 +23,7 @@ from fiji_poreseg.bridge.pixels import (
     borrowed_buffer,
     for_each,
     from_java,
-    java_thread,
+    java_threads,
     kind_of,
     shared_buffer,
 )
@@ -185,11 +185,11 @@ def _plane_reader(
     copy = jclass("net.imglib2.util.ImgUtil").copy
     at_zero = views.zeroMin(image)
     # An image may load its parts from a file, by a reader that is not made for several threads.
-    lock = Lock()
+    lock, in_java = Lock(), java_threads()
 
     def read(*index: int) -> npt.NDArray[Any]:
         plane = np.empty(shape[-2:], dtype)
-        with lock, java_thread():
+        with lock, in_java():
             if isinstance(image, planar):
                 number = int(np.ravel_multi_index(index, shape[:-2])) if index else 0
                 storage = _storage(image.getPlane(number))

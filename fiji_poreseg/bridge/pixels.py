@@ -6,7 +6,7 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
@@ -32,7 +32,7 @@ class Kind(NamedTuple):
 
     bits: int
     processor: str
-    primitive: str
+    boxed: str
     buffer: str
     access: str
     imglib2: str
@@ -46,7 +46,7 @@ KINDS: dict[np.dtype[Any], Kind] = {
     np.dtype(np.uint8): Kind(
         8,
         f"{_PROCESS}.ByteProcessor",
-        "JByte",
+        "java.lang.Byte",
         "",
         f"{_NIO}.ByteBufferAccess",
         f"{_NUMERIC}.integer.UnsignedByteType",
@@ -55,7 +55,7 @@ KINDS: dict[np.dtype[Any], Kind] = {
     np.dtype(np.uint16): Kind(
         16,
         f"{_PROCESS}.ShortProcessor",
-        "JShort",
+        "java.lang.Short",
         "asShortBuffer",
         f"{_NIO}.ShortBufferAccess",
         f"{_NUMERIC}.integer.UnsignedShortType",
@@ -64,7 +64,7 @@ KINDS: dict[np.dtype[Any], Kind] = {
     np.dtype(np.float32): Kind(
         32,
         f"{_PROCESS}.FloatProcessor",
-        "JFloat",
+        "java.lang.Float",
         "asFloatBuffer",
         f"{_NIO}.FloatBufferAccess",
         f"{_NUMERIC}.real.FloatType",
@@ -117,7 +117,9 @@ def _typed(raw: Any, dtype: np.dtype[Any]) -> Any:
 def to_java(plane: npt.NDArray[Any]) -> Any:
     """Copy an array into a new flat array of Java."""
     native = np.ascontiguousarray(plane, dtype=plane.dtype.newbyteorder("="))
-    pixels = jpype.JArray(getattr(jpype, KINDS[native.dtype].primitive))(native.size)
+    # By a method of Java, which runs without Python's lock: to have new memory takes longest.
+    primitive = jclass(KINDS[native.dtype].boxed).TYPE
+    pixels = jclass("java.lang.reflect.Array").newInstance(primitive, native.size)
     borrowed_buffer(native).get(pixels)
     return pixels
 
@@ -144,24 +146,31 @@ def for_each(work: Callable[[int], T], count: int, nbytes: int) -> list[T]:
     # Neighbours stay together: two threads that touch one page of memory wait for each other.
     cuts = [count * number // threads for number in range(threads + 1)]
 
+    in_java = java_threads()
+
     def share(start: int, stop: int) -> list[T]:
-        with java_thread():
+        with in_java():
             return [work(number) for number in range(start, stop)]
 
     with ThreadPoolExecutor(threads) as pool:
         return list(chain.from_iterable(pool.map(share, cuts[:-1], cuts[1:])))
 
 
-@contextmanager
-def java_thread() -> Iterator[None]:
-    """Call Java inside; a thread of Python that Java did not know is forgotten afterwards.
+def java_threads() -> Callable[[], AbstractContextManager[None]]:
+    """A way to call Java in threads of Python, those that Java did not know being forgotten.
 
-    Otherwise Java would keep each for good, and dask makes new ones.
+    Otherwise Java would keep each for good, and dask makes new ones. Ask for it in a thread that
+    may stay known to Java, as one is that looks up a class.
     """
-    thread = jpype.java.lang.Thread
-    known = thread.isAttached()
-    try:
-        yield
-    finally:
-        if not known:
-            thread.detach()
+    thread = jclass("java.lang.Thread")
+
+    @contextmanager
+    def in_java() -> Iterator[None]:
+        known = thread.isAttached()
+        try:
+            yield
+        finally:
+            if not known:
+                thread.detach()
+
+    return in_java

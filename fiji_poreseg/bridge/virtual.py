@@ -14,7 +14,7 @@ import xarray as xr
 
 from fiji_poreseg.bridge.classes import virtual_stack_class
 from fiji_poreseg.bridge.jvm import jclass
-from fiji_poreseg.bridge.pixels import from_java, java_thread, kind_of, to_java
+from fiji_poreseg.bridge.pixels import from_java, java_threads, kind_of, to_java
 from fiji_poreseg.lazy import lazy_planes
 
 _MOST_SLICES_KEPT = 16
@@ -40,12 +40,12 @@ def lazy_values(image_stack: Any, channels: int, dtype: np.dtype[Any]) -> da.Arr
     if not image_stack.isVirtual():
         arrays = [image_stack.getPixels(number) for number in range(1, count + 1)]
     # ImageJ's readers are not made for several threads.
-    lock = Lock()
+    lock, in_java = Lock(), java_threads()
 
     def read(channel: int, index: int) -> npt.NDArray[Any]:
         number = index * channels + channel
         plane = np.empty((height, width), dtype)
-        with lock, java_thread():
+        with lock, in_java():
             pixels = arrays[number] if arrays else image_stack.getPixels(number + 1)
             from_java(pixels, plane)
         return plane
