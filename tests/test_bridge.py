@@ -629,7 +629,15 @@ def test_processes_that_start_at_once_do_not_take_each_other_s_jars(tmp_path):
     ]
     said = [process.communicate(timeout=240)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], said
-    assert list(tmp_path.rglob("*.jar"))
+
+    def linked():
+        return {jar: jar.stat().st_ctime_ns for jar in tmp_path.rglob("*.jar")}
+
+    before = linked()
+    assert before
+    # Nor does a later one, while another may be about to open one.
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=CHECK.parents[2])
+    assert linked() == before
 
 
 # Finding Java.

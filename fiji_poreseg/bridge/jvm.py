@@ -11,6 +11,7 @@ import shutil
 import signal
 import threading
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -151,6 +152,7 @@ def start_jvm(*, headless: bool) -> None:
     try:
         with starting(java, headless=headless):
             scyjava.start_jvm()
+            _have_jars_kept()
     except Exception as error:  # jgo lets through whatever requests, zipfile or the disk raise
         raise EngineError(
             f"ImageJ cannot be fetched from Maven Central, or started with the Java {java.version} "
@@ -188,8 +190,9 @@ def starting(java: Java, *, headless: bool) -> Iterator[None]:
 def starting_alone() -> Iterator[None]:
     """Let no other process of this package start its JVM meanwhile; may be nested.
 
-    At its start jgo removes the jars that all processes share, and then links them anew. A JVM
-    that has opened them keeps them; one that has not yet would miss classes.
+    Where jgo has jars to fetch, or has not been told to keep them (`_have_jars_kept`), it removes
+    those that all processes share, and then links them anew. A JVM that has opened them keeps
+    them; one that has not yet would miss classes.
     """
     with contextlib.ExitStack() as held:
         # Without locks (not all file systems have them), or after a long wait (filelock.Timeout is
@@ -200,6 +203,24 @@ def starting_alone() -> Iterator[None]:
             lock = FileLock(folder / ".fiji-poreseg.lock", is_singleton=True)
             held.enter_context(lock.acquire(timeout=_LONGEST_START_S))
         yield
+
+
+def _have_jars_kept() -> None:
+    """Have jgo leave the jars where they are from now on, which ImageJ runs with.
+
+    It takes a set of jars for complete if some are no modules. All of ours are, so it would link
+    them anew at each start, while a JVM may be about to open one. One without content is added.
+    """
+    cache = Path(scyjava.config.get_cache_dir())
+    entries = str(jclass("java.lang.System").getProperty("java.class.path")).split(os.pathsep)
+    modules = {Path(entry).parent for entry in entries if Path(entry).parent.name == "modules"}
+    with contextlib.suppress(OSError):  # a cache that is not ours to write to
+        for folder in (each.with_name("jars") for each in modules if cache in each.parents):
+            if not any(folder.glob("*.jar")):
+                part = folder / "complete.part"
+                with zipfile.ZipFile(part, "w") as jar:
+                    jar.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n")
+                part.replace(folder / "complete.jar")
 
 
 def jvm_options(version: int, *, headless: bool) -> list[str]:
