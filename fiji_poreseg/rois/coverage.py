@@ -7,7 +7,7 @@ inside. For lines and points, whole numbers are the middle of a pixel.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -30,6 +30,7 @@ _PATH_NUMBERS = (2, 2, 4, 6, 0)
 _QUARTER = 4 / 3 * (np.sqrt(2) - 1)
 # A curve is cut into so many straight pieces.
 _CURVE_STEPS = np.linspace(0, 1, 33)[1:, np.newaxis]
+_EDGES_AT_ONCE = 1024
 
 
 class Patch(NamedTuple):
@@ -166,24 +167,35 @@ def _area_patch(paths: Sequence[Points], shape: tuple[int, int]) -> Patch:
     return patch
 
 
-def _inside(paths: Iterable[Points], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+def _inside(paths: Sequence[Points], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """Pixels inside an odd number of paths.
 
     Every edge turns over, in each row whose centre line it crosses, the pixels to the right of
     the crossing; rounding is that of ImageJ's ``PolygonFiller``.
     """
     height, width = shape
-    crossings = np.zeros((height, width + 1), bool)
-    for path in paths:
-        for one, other in zip(path, np.roll(path, -1, axis=0), strict=True):
-            (x1, y1), (x2, y2) = (one, other) if one[1] < other[1] else (other, one)
-            first, last = np.clip(np.floor(np.array([y1, y2]) + 0.5), 0, height).astype(int)
-            if first == last:
-                continue
-            rows = np.arange(first, last)
-            x = x1 + (rows + 0.5 - y1) * (x2 - x1) / (y2 - y1) + 1e-8
-            crossings[rows, np.clip(np.floor(x + 0.5), 0, width).astype(int)] ^= True
-    return np.logical_xor.accumulate(crossings, axis=1)[:, :width]
+    edges = np.concatenate([np.stack([path, np.roll(path, -1, axis=0)], axis=1) for path in paths])
+    upward = edges[:, 0, 1] >= edges[:, 1, 1]
+    edges[upward] = edges[upward, ::-1]
+    limits = np.clip(np.floor(edges[:, :, 1] + 0.5), 0, height).astype(int)
+    turned = np.zeros((height, width + 1), bool)
+    # Some at once: a damaged file may have a million edges, each through all rows.
+    for start in range(0, len(edges), _EDGES_AT_ONCE):
+        some = slice(start, start + _EDGES_AT_ONCE)
+        first, last = limits[some].T
+        edge, nth = _runs(last - first)
+        rows = first[edge] + nth
+        (x1, y1), (x2, y2) = edges[some][edge].transpose(1, 2, 0)
+        x = x1 + (rows + 0.5 - y1) * (x2 - x1) / (y2 - y1) + 1e-8
+        columns = np.clip(np.floor(x + 0.5), 0, width).astype(int)
+        np.logical_xor.at(turned, (rows, columns), True)
+    return np.logical_xor.accumulate(turned, axis=1)[:, :width]
+
+
+def _runs(lengths: npt.NDArray[np.int_]) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.int_]]:
+    """For each element of runs of some lengths: which run it lies in, and its place there."""
+    run = np.repeat(np.arange(len(lengths)), lengths)
+    return run, np.arange(len(run)) - (np.cumsum(lengths) - lengths)[run]
 
 
 def _oval_patch(bounds: Points, shape: tuple[int, int]) -> Patch:

@@ -41,7 +41,7 @@ def _selection(mask: npt.NDArray[np.bool_], index: int, label: int, name: str) -
     path: list[float] = []
     # Contours run half-way between pixels, whose middles lie at half numbers in a selection.
     for contour in find_contours(np.pad(mask, 1).astype(np.float32), 0.5):
-        for number, (row, column) in enumerate((contour[:-1] - 0.5).tolist()):
+        for number, (row, column) in enumerate(_corners(contour[:-1] - 0.5).tolist()):
             path += (min(number, 1), column, row)
         path.append(4)
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
@@ -57,6 +57,13 @@ def _selection(mask: npt.NDArray[np.bool_], index: int, label: int, name: str) -
         group=label,
         name=name,
     )
+
+
+def _corners(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Those points of a closed contour where its direction changes."""
+    before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
+    turns: npt.NDArray[np.bool_] = (before != after).any(axis=1)
+    return points[turns]
 
 
 def rectangle(index: int, x: int, y: int, width: int, height: int, name: str) -> ImagejRoi:
