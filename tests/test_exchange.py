@@ -2,8 +2,11 @@
 
 import gc
 import json
+import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
+import dask
 import dask.array as da
 import jpype
 import numpy as np
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 
 import fiji_poreseg as fp
 from fiji_poreseg import files
-from fiji_poreseg.bridge import dataset, imglib2
+from fiji_poreseg.bridge import dataset, imglib2, pixels
 from fiji_poreseg.errors import MacroError, ParameterError
 from fiji_poreseg.stack import as_stack, make_labels, make_stack
 
@@ -401,8 +404,104 @@ def test_threads_copy_the_same(ij):
     assert threads(ij) <= before
 
 
+@pytest.mark.parametrize("kind", ["virtual", "planar", "cell"])
+def test_threads_that_read_lazily_are_forgotten(ij, monkeypatch, saved, kind):
+    if kind == "virtual":
+        ij.run_macro(f'run("TIFF Virtual Stack...", "open=[{saved[0]}]");')
+        image = current(ij)
+    else:
+        monkeypatch.setattr(imglib2, "MOST_COPIED_BYTES", 1)
+        element = ij.java("net.imglib2.type.numeric.integer.UnsignedShortType")()
+        factory = ij.java(f"net.imglib2.img.{kind}.{kind.capitalize()}ImgFactory")
+        cells = ([jpype.JInt(8)],) if kind == "cell" else ()
+        image = factory(element, *cells).create(jpype.JLong[:]([24, 20, 30]))
+    stack = ij.to_xarray(image)
+    expected = stack.compute(scheduler="synchronous")
+    before = threads(ij)
+    with ThreadPoolExecutor(3) as pool, dask.config.set(pool=pool):
+        np.testing.assert_array_equal(stack.compute(), expected)
+        assert threads(ij) <= before
+
+
 def threads(ij):
-    return {int(t.getId()) for t in ij.java("java.lang.Thread").getAllStackTraces().keySet()}
+    return {
+        (int(t.getId()), str(t.getName()))
+        for t in ij.java("java.lang.Thread").getAllStackTraces().keySet()
+    }
+
+
+def test_memory_handed_to_imglib2_is_let_go_of(ij, monkeypatch):
+    monkeypatch.setattr(pixels, "MOST_COPIED_BYTES", 2 * 10**7)
+    memories = []
+    for _ in range(40):
+        values = np.zeros((1000, 1000), np.uint8)
+        ij.to_imglib2(xr.DataArray(values, dims=("y", "x")))
+        memories.append(weakref.ref(values))
+        del values
+    deadline = time.monotonic() + 10
+    while sum(memory() is not None for memory in memories) > 25:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("ends", [12, 20])
+@pytest.mark.parametrize("order", ["BIG_ENDIAN", "LITTLE_ENDIAN"])
+@pytest.mark.parametrize("where", ["allocate", "allocateDirect"])
+def test_a_buffer_that_is_not_rewound_or_longer_than_its_image(ij, where, order, ends):
+    raw = getattr(ij.java("java.nio.ByteBuffer"), where)(2 * ends)
+    shorts = raw.order(getattr(ij.java("java.nio.ByteOrder"), order)).asShortBuffer()
+    for value in range(ends):
+        shorts.put(jpype.JShort(value))
+    access = ij.java("net.imglib2.img.basictypeaccess.nio.ShortBufferAccess")(shorts, True)
+    image = ij.java("net.imglib2.img.array.ArrayImgs").unsignedShorts(
+        access, jpype.JLong[:]([4, 3])
+    )
+    np.testing.assert_array_equal(ij.to_xarray(image)[0], np.arange(12).reshape(3, 4))
+
+
+@pytest.mark.parametrize("dims", ["xyz", "tyx", "x", "abcyx"])
+def test_imglib2_takes_no_other_axes(ij, dims):
+    with pytest.raises(ParameterError, match=r"`image` must have the dims .*rename"):
+        ij.to_imglib2(xr.DataArray(np.zeros([2] * len(dims), np.uint8), dims=list(dims)))
+
+
+@pytest.mark.parametrize("way", ["to_imageplus", "to_imglib2"])
+def test_what_is_no_stack_or_empty_is_refused(ij, way):
+    with pytest.raises(ParameterError, match=r"`image` must be an xarray.DataArray.*make_stack"):
+        getattr(ij, way)(np.zeros((2, 2, 2), np.uint8))
+    with pytest.raises(ParameterError, match="at least one voxel"):
+        getattr(ij, way)(xr.DataArray(np.zeros((0, 2, 2), np.uint8), dims=("z", "y", "x")))
+
+
+def test_a_name_of_a_detector_beside_classes_is_refused(ij):
+    stack = STACK.expand_dims("class").assign_coords({"c": "SE"})
+    with pytest.raises(ParameterError, match=r"no coordinate c beside the dim class.*drop_vars"):
+        ij.to_imageplus(stack)
+
+
+def test_a_global_scale_of_imagej_leaves_a_stack_its_own(ij):
+    scale = ij.java("ij.measure.Calibration")()
+    scale.pixelWidth = 3
+    try:
+        ij.java("ij.ImagePlus")().setGlobalCalibration(scale)
+        image = ij.to_imageplus(make_stack(np.zeros((2, 3, 4), np.uint8), (20, 10, 5)))
+    finally:
+        ij.java("ij.ImagePlus")().setGlobalCalibration(None)
+    assert ij.to_xarray(image).attrs["spacing_nm"] == (20, 10, 5)
+
+
+@pytest.mark.parametrize("unit", ["nanometers", "micrometers", "angstroms", "pm", "Microns"])
+def test_units_in_the_plural_are_known(ij, unit):
+    ij.run_macro('newImage("a", "8-bit ramp", 4, 4, 2);')
+    current(ij).getCalibration().setUnit(unit)
+    assert ij.to_xarray(current(ij)).attrs["unit"] == "nm"
+
+
+def test_a_stack_without_voxel_size_has_none_without_its_coordinates(ij):
+    stack = make_stack(np.zeros((2, 3, 4), np.uint8)).drop_vars(["z", "y", "x"])
+    image = ij.to_imageplus(stack)
+    assert str(image.getCalibration().getUnit()) == "pixel"
+    assert image.getCalibration().pixelWidth == 1
 
 
 # Virtual stacks.
@@ -463,6 +562,39 @@ def counted(values):
     chunks = ((1,) * len(values), *((size,) for size in values.shape[1:]))
     lazy = da.map_blocks(block, chunks=chunks, dtype=values.dtype, meta=values[:0])
     return make_stack(lazy, (20, 10, 10), name="lazy"), seen
+
+
+@pytest.mark.parametrize(
+    "macro",
+    [
+        'run("Delete Slice");',
+        'run("16-bit");',
+        'run("32-bit");',
+        'makeRectangle(1, 1, 5, 4); run("Crop");',
+        'run("Size...", "width=6 height=5 depth=4 interpolation=None");',
+        'run("Reduce...", "reduction=2");',
+        'run("Make Substack...", "slices=2-3 delete");',
+        'setSlice(2); run("Delete Slice"); run("Reverse"); run("Delete Slice");',
+    ],
+)
+def test_commands_do_the_same_with_a_lazy_stack(ij, macro):
+    values = random_values("uint8", (4, 10, 12))
+    named = make_stack(values, (10, 10, 10), slice_labels=["a", "b", "c", "d"])
+    results = []
+    for stack in (named, named.chunk(z=1)):
+        ij.close()
+        ij.to_imageplus(stack).show()
+        ij.run_macro(macro)
+        results.append(ij.to_xarray(current(ij)).compute())
+        results.append(
+            [
+                ij.to_xarray(ij.java("ij.WindowManager").getImage(int(n))).compute()
+                for n in ij.java("ij.WindowManager").getIDList()
+            ]
+        )
+    eager, all_eager, lazy, all_lazy = results
+    xr.testing.assert_equal(eager, lazy)
+    assert [image.shape for image in all_eager] == [image.shape for image in all_lazy]
 
 
 def test_a_lazy_stack_is_a_virtual_one_computed_when_asked(ij):

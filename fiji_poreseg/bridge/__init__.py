@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from fiji_poreseg.errors import EngineError, MacroError, ParameterError, warnings_told
@@ -31,6 +32,7 @@ __all__ = [
 # How long a command may take to clear up when ImageJ is quit under it.
 _LONGEST_CANCEL_S = 10.0
 _running: ImageJ | None = None
+_starting = RLock()
 
 
 class ImageJ:
@@ -142,10 +144,11 @@ def start(
     """
     from fiji_poreseg.bridge import engines
 
-    if _running is None:
-        return _begin(engines.start_engine(engine, fiji, headless=headless), catalog)
-    _running.engine = engines.reuse(_running.engine, engine, fiji, headless=headless)
-    return _with_commands(_running, catalog)
+    with _starting:
+        if _running is None:
+            return _begin(engines.start_engine(engine, fiji, headless=headless), catalog)
+        _running.engine = engines.reuse(_running.engine, engine, fiji, headless=headless)
+        return _with_commands(_running, catalog)
 
 
 def register(gateway: Any, *, catalog: Catalog | None = None) -> ImageJ:
@@ -180,11 +183,12 @@ def register(gateway: Any, *, catalog: Catalog | None = None) -> ImageJ:
             'Give the ij of ij = imagej.init(...); with mode="gui" that returns None, so use '
             'mode="interactive".',
         )
-    if _running is None:
-        return _begin(engines.join(headless=True, gateway=gateway), catalog)
-    if _running.engine.kind == "joined":
-        _running.engine = engines.join(headless=True, gateway=gateway)
-    return _with_commands(_running, catalog)
+    with _starting:
+        if _running is None:
+            return _begin(engines.join(headless=True, gateway=gateway), catalog)
+        if _running.engine.kind == "joined":
+            _running.engine = engines.join(headless=True, gateway=gateway)
+        return _with_commands(_running, catalog)
 
 
 def _begin(engine: Engine, catalog: Catalog | None) -> ImageJ:

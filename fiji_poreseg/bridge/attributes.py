@@ -24,6 +24,28 @@ LABEL_OF_ONE = "Slice_Label"
 RESERVED = (CLASSES, DETECTORS, DESCENDING, ATTRS, LABEL_OF_ONE)
 MODES = ("composite", "color", "grayscale")
 _LUT_DIGITS = 2 * 3 * 256
+CHANNEL_DIMS = ("c", "class", "channel")
+
+
+def check_array(stack: object, parameter: str = "image") -> None:
+    """Refuse what is no stack, or an empty one.
+
+    Raises
+    ------
+    ParameterError
+        If it is no `xarray.DataArray`, or holds no voxel.
+    """
+    if not isinstance(stack, xr.DataArray):
+        raise ParameterError(
+            parameter,
+            "must be an xarray.DataArray",
+            f"a {type(stack).__name__}",
+            "Use fiji_poreseg.make_stack() for an array.",
+        )
+    if 0 in stack.shape:
+        raise ParameterError(
+            parameter, "must hold at least one voxel", f"shape {stack.shape}", "Give another."
+        )
 
 
 def check(channels: xr.DataArray, parameter: str = "image") -> None:

@@ -149,23 +149,42 @@ _VIRTUAL_STACK = (
     """public PoreSegVirtualStack(int width, int height, int slices, String options) {
         super(width, height, slices, options);
         this.texts = new String[slices];
+        this.kept = new int[slices];
+        for (int i = 0; i < slices; i++) this.kept[i] = i + 1;
     }""",
-    # Translating slice numbers is how ImageJ reorders a virtual hyperstack.
-    """public ij.process.ImageProcessor getProcessor(int n) {
+    # Which of the first slices it is. ImageJ translates numbers to reorder a virtual hyperstack.
+    """private int original(int n) {
         if (n < 1 || n > this.getSize())
             throw new IllegalArgumentException("Argument out of range: " + n);
-        Object made = this.python.apply(this.translate(n));
+        return this.kept[this.translate(n) - 1];
+    }""",
+    """public int getSize() { return this.kept == null ? 0 : this.kept.length; }""",
+    """public int size() { return this.getSize(); }""",
+    """public ij.process.ImageProcessor getProcessor(int n) {
+        Object made = this.python.apply(this.original(n));
         ij.process.ImageProcessor slice = (ij.process.ImageProcessor) made;
         if (this.getColorModel() != null) slice.setColorModel(this.getColorModel());
         if (this.cTable != null) slice.setCalibrationTable(this.cTable);
         slice.setSliceNumber(n);
         return slice;
     }""",
+    # ImageJ's own forgets the names of files, of which there are none here.
+    """public void deleteSlice(int n) {
+        this.original(n);
+        int[] left = new int[this.getSize() - 1];
+        for (int i = 1; i <= this.getSize(); i++)
+            if (i != n) left[i < n ? i - 1 : i - 2] = this.original(i);
+        this.kept = left;
+        this.setIndexes(null);
+    }""",
+    """public void deleteLastSlice() {
+        if (this.getSize() > 0) this.deleteSlice(this.getSize());
+    }""",
     # ImageJ 1.54p drops the labels of a virtual stack that has no files.
     """public void setSliceLabel(String label, int n) {
-        this.texts[this.translate(n) - 1] = label;
+        this.texts[this.original(n) - 1] = label;
     }""",
-    """public String getSliceLabel(int n) { return this.texts[this.translate(n) - 1]; }""",
+    """public String getSliceLabel(int n) { return this.texts[this.original(n) - 1]; }""",
 )
 
 
@@ -197,6 +216,7 @@ def virtual_stack_class() -> Any:
     made = pool.makeClass("ij.PoreSegVirtualStack", pool.get("ij.VirtualStack"))
     _add_field(made, "public java.util.function.IntFunction python;")
     _add_field(made, "private String[] texts;")
+    _add_field(made, "private int[] kept;")
     for source in _VIRTUAL_STACK:
         (_add_constructor if "super" in source else _add_method)(made, source)
     return jpype.JClass(made.toClass(jclass("ij.VirtualStack").class_))

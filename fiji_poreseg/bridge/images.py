@@ -27,7 +27,6 @@ __all__ = ["to_imageplus", "to_imglib2", "to_xarray"]
 
 _GRAY8, _GRAY16, _GRAY32 = 0, 1, 2
 _DTYPES: dict[int, npt.DTypeLike] = {_GRAY8: np.uint8, _GRAY16: np.uint16, _GRAY32: np.float32}
-_CHANNELS = ("class", "channel")
 
 
 def to_imageplus(stack: xr.DataArray) -> Any:
@@ -51,7 +50,8 @@ def to_imageplus(stack: xr.DataArray) -> Any:
     Raises
     ------
     ParameterError
-        If ImageJ has no such pixels or axes, or no place for a coordinate or an attribute.
+        If ImageJ has no such pixels or axes, or no place for a coordinate or an attribute; or if
+        Java's memory is full.
     """
     channels = _as_channels(stack)
     attributes.check(channels)
@@ -70,12 +70,16 @@ def to_imageplus(stack: xr.DataArray) -> Any:
 
 def _as_channels(stack: xr.DataArray) -> xr.DataArray:
     """Give a stack its four axes, the channels first, and coordinates in nm."""
-    stack = stack.rename({dim: "c" for dim in _CHANNELS if dim in stack.dims[:-3]})
-    stack = to_dataarray(stack)
-    if 0 in stack.shape:
+    attributes.check_array(stack)
+    others = [dim for dim in attributes.CHANNEL_DIMS[1:] if dim in stack.dims[:-3]]
+    if others and "c" in stack.coords:
         raise ParameterError(
-            "image", "must hold at least one voxel", f"shape {stack.shape}", "Give another."
+            "image",
+            f"must have no coordinate c beside the dim {others[0]}: both are ImageJ's channels",
+            f"coordinates {tuple(map(str, stack.coords))}",
+            'Use .drop_vars("c").',
         )
+    stack = to_dataarray(stack.rename(dict.fromkeys(others, "c")))
     return stack if stack.ndim == 4 else stack.expand_dims("c")
 
 
@@ -87,7 +91,17 @@ def _filled_stack(values: npt.NDArray[Any]) -> Any:
         return to_java(values[number % channels, number // channels])
 
     made = jclass("ij.ImageStack")(width, height)
-    for pixels in for_each(copy, channels * slices, values.nbytes):
+    try:
+        planes = for_each(copy, channels * slices, values.nbytes)
+    except jclass("java.lang.OutOfMemoryError") as error:
+        raise ParameterError(
+            "image",
+            "must fit into Java's memory beside what is there",
+            f"{values.nbytes / 1e6:.0f} MB",
+            "Close some images, or give it lazily, with .chunk(): its slices are then copied one "
+            "by one.",
+        ) from error
+    for pixels in planes:
         made.addSlice(None, pixels)
     return made
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from fiji_poreseg.bridge.attributes import CHANNEL_DIMS, check_array
 from fiji_poreseg.bridge.jvm import jclass
 from fiji_poreseg.bridge.pixels import (
     KINDS,
@@ -29,11 +30,11 @@ from fiji_poreseg.bridge.pixels import (
 )
 from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.lazy import lazy_planes
-from fiji_poreseg.stack import make_stack
+from fiji_poreseg.stack import AXES, make_stack
 
 # A buffer of Java counts its bytes in 31 bits.
 _ONE_BUFFER_BYTES = 2**31 - 1
-_AXES = (2, 4)
+_DIMS = (("y", "x"), AXES, *((channel, *AXES) for channel in CHANNEL_DIMS))
 
 
 def to_imglib2(stack: xr.DataArray) -> Any:
@@ -42,8 +43,8 @@ def to_imglib2(stack: xr.DataArray) -> Any:
     Parameters
     ----------
     stack
-        Two to four dims; uint8, uint16 or float32; a lazy, read-only or non-contiguous one is
-        copied.
+        Dims ``(z, y, x)``, ``(y, x)``, or with ``c``, ``class`` or ``channel`` first; uint8, uint16
+        or float32; a lazy, read-only or non-contiguous one is copied.
 
     Returns
     -------
@@ -54,8 +55,16 @@ def to_imglib2(stack: xr.DataArray) -> Any:
     Raises
     ------
     ParameterError
-        If its type is another.
+        If its type or its dims are others.
     """
+    check_array(stack)
+    if stack.dims not in _DIMS:
+        raise ParameterError(
+            "image",
+            "must have the dims (z, y, x), (y, x), or a channel before (z, y, x)",
+            f"dims {stack.dims}",
+            "Use .rename() and .transpose().",
+        )
     kind_of(stack.dtype)
     native = stack.dtype.newbyteorder("=")
     values = np.require(stack.to_numpy(), dtype=native, requirements=["C", "W"])
@@ -114,7 +123,7 @@ def values_of(image: Any, parameter: str) -> Any:
     """
     dtype = _dtype_of(image, parameter)
     shape = tuple(int(image.dimension(axis)) for axis in reversed(range(image.numDimensions())))
-    if not _AXES[0] <= len(shape) <= _AXES[1]:
+    if len(shape) not in {len(dims) for dims in _DIMS}:
         raise ParameterError(
             parameter,
             "must have the axes x, y, z and perhaps channel",
@@ -125,7 +134,7 @@ def values_of(image: Any, parameter: str) -> Any:
     if storage is not None:
         shared = _shared_values(storage, dtype)
         if shared is not None:
-            return shared.reshape(shape)
+            return shared[: math.prod(shape)].reshape(shape)
         values = np.empty(shape, dtype)
         from_java(storage, values)
         return values
@@ -187,19 +196,24 @@ def _plane_reader(
     # An image may load its parts from a file, by a reader that is not made for several threads.
     lock, in_java = Lock(), java_threads()
 
+    # A function of its own, whose variables are gone before the thread is forgotten: to let go of
+    # them later would make it known to Java again.
+    def fill(plane: npt.NDArray[Any], index: tuple[int, ...]) -> None:
+        if isinstance(image, planar):
+            number = int(np.ravel_multi_index(index, shape[:-2])) if index else 0
+            storage = _storage(image.getPlane(number))
+            if storage is not None:
+                from_java(storage, plane)
+                return
+        view = at_zero
+        for position in index:
+            view = views.hyperSlice(view, view.numDimensions() - 1, int(position))
+        copy(view, _array_image(plane, borrowed_buffer(plane)))
+
     def read(*index: int) -> npt.NDArray[Any]:
         plane = np.empty(shape[-2:], dtype)
         with lock, in_java():
-            if isinstance(image, planar):
-                number = int(np.ravel_multi_index(index, shape[:-2])) if index else 0
-                storage = _storage(image.getPlane(number))
-                if storage is not None:
-                    from_java(storage, plane)
-                    return plane
-            view = at_zero
-            for position in index:
-                view = views.hyperSlice(view, view.numDimensions() - 1, int(position))
-            copy(view, _array_image(plane, borrowed_buffer(plane)))
+            fill(plane, index)
         return plane
 
     return read

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import scyjava
 
 from fiji_poreseg.bridge import embedded, jvm
@@ -28,6 +30,12 @@ def start_imagej(*, headless: bool) -> None:
     if not headless:
         _check_display()
     embedded.prepare(headless=headless)
+    _have_it_let_go()
+
+
+@cache
+def _have_it_let_go() -> None:
+    """Once in a process, however often its ImageJ is joined."""
     scyjava.when_jvm_stops(jvm.let_go)
 
 

@@ -59,7 +59,10 @@ def write(image: Any, channels: xr.DataArray) -> Any:
     ij.ImagePlus
         The same one, or a CompositeImage in its place.
     """
-    _write_calibration(image.getCalibration(), channels)
+    # Not the image's own: while ImageJ has a global scale, it gives a copy of that.
+    calibration = jclass("ij.measure.Calibration")(image)
+    _write_calibration(calibration, channels)
+    image.setCalibration(calibration)
     image = _write_looks(image, channels)
     if channels.attrs.get("imagej_info"):
         image.setProperty("Info", channels.attrs["imagej_info"])
@@ -96,7 +99,8 @@ def _write_calibration(calibration: Any, stack: xr.DataArray) -> None:
     calibration.zOrigin, calibration.yOrigin, calibration.xOrigin = origin
     grey = stack.attrs.get("imagej_grey")
     if grey:
-        coefficients = grey["coefficients"] and jpype.JArray(jpype.JDouble)(grey["coefficients"])
+        given = grey["coefficients"]
+        coefficients = None if given is None else jpype.JArray(jpype.JDouble)(given)
         calibration.setFunction(
             grey["function"], coefficients, grey["unit"], bool(grey["zero_clip"])
         )

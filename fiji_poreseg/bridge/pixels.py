@@ -25,6 +25,7 @@ MOST_COPIED_BYTES = 10**9
 
 _WORTH_THREADS_BYTES = 2**24
 _MOST_THREADS = 4
+_shared_bytes = 0
 
 
 class Kind(NamedTuple):
@@ -93,7 +94,16 @@ def kind_of(dtype: np.dtype[Any], parameter: str = "image") -> Kind:
 
 
 def shared_buffer(array: npt.NDArray[Any]) -> Any:
-    """Lay a direct buffer of Java over a contiguous array; it keeps the array alive."""
+    """Lay a direct buffer of Java over a contiguous array; it keeps the array alive.
+
+    Java lets go of it when it next collects its garbage. It knows nothing of the memory behind it,
+    so it is asked to after each GB.
+    """
+    global _shared_bytes
+    _shared_bytes += array.nbytes
+    if _shared_bytes > MOST_COPIED_BYTES:
+        _shared_bytes = array.nbytes
+        jclass("java.lang.System").gc()
     return _typed(jpype.nio.convertToDirectBuffer(array.reshape(-1).view(np.uint8)), array.dtype)
 
 
@@ -128,7 +138,8 @@ def from_java(pixels: Any, out: npt.NDArray[Any]) -> None:
     """Copy a flat array, or a buffer, of Java into a contiguous array of the same type."""
     target = borrowed_buffer(out)
     if isinstance(pixels, jclass("java.nio.Buffer")):
-        target.put(pixels.duplicate())
+        # All of it, wherever its position is: that is what ImgLib2 reads.
+        target.put(pixels.duplicate().clear().limit(out.size))
     else:
         target.put(pixels, 0, out.size)
 

@@ -46,8 +46,8 @@ def lazy_values(image_stack: Any, channels: int, dtype: np.dtype[Any]) -> da.Arr
         number = index * channels + channel
         plane = np.empty((height, width), dtype)
         with lock, in_java():
-            pixels = arrays[number] if arrays else image_stack.getPixels(number + 1)
-            from_java(pixels, plane)
+            # Named nowhere: to let go of it later would make the thread known to Java again.
+            from_java(arrays[number] if arrays else image_stack.getPixels(number + 1), plane)
         return plane
 
     return lazy_planes(read, (channels, count // channels, height, width), dtype)

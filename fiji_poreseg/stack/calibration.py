@@ -24,9 +24,9 @@ _NM_PER_UNIT = {
     "µm": 1e3,
     "μm": 1e3,
     "micron": 1e3,
-    "microns": 1e3,
     "micrometer": 1e3,
     "micrometre": 1e3,
+    "pm": 1e-3,
     "picometer": 1e-3,
     "mm": 1e6,
     "millimeter": 1e6,
@@ -38,10 +38,13 @@ _NM_PER_UNIT = {
 
 
 def nm_per(unit: str) -> float | None:
-    """How many nm a unit of length is long, in any way that ImageJ writes it; None if unknown."""
+    """How many nm a unit of length is long, in any way that ImageJ writes it; None if unknown.
+
+    Plurals are taken, too.
+    """
     name = unit.strip()
     # ImageJ itself takes a bare A for Å.
-    return 0.1 if name == "A" else _NM_PER_UNIT.get(name.lower())
+    return 0.1 if name == "A" else _NM_PER_UNIT.get(name.lower().removesuffix("s"))
 
 
 def known_units() -> str:

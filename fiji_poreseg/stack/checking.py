@@ -188,7 +188,7 @@ def _from_dataarray(array: xr.DataArray, parameter: str) -> xr.DataArray:
     if not present:
         made = make_stack(
             array.data,
-            array.attrs.get("spacing_nm"),
+            None if unit == "pixel" else array.attrs.get("spacing_nm"),
             name=str(array.name or "stack"),
             slice_labels=names,
             attrs=dict(array.attrs),
