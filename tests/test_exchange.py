@@ -2,6 +2,9 @@
 
 import gc
 import json
+import os
+import subprocess
+import sys
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -431,7 +434,8 @@ def threads(ij):
 
 
 def test_memory_handed_to_imglib2_is_let_go_of(ij, monkeypatch):
-    monkeypatch.setattr(pixels, "MOST_COPIED_BYTES", 2 * 10**7)
+    monkeypatch.setattr(pixels._Shared, "least", 2 * 10**7)
+    monkeypatch.setattr(pixels, "_shared", pixels._Shared())
     memories = []
     for _ in range(40):
         values = np.zeros((1000, 1000), np.uint8)
@@ -442,6 +446,24 @@ def test_memory_handed_to_imglib2_is_let_go_of(ij, monkeypatch):
     while sum(memory() is not None for memory in memories) > 25:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_an_image_that_java_has_no_memory_for_is_refused():
+    code = (
+        "import numpy as np, fiji_poreseg as fp\n"
+        "ij = fp.start()\n"
+        "stack = fp.make_stack(np.zeros((70, 1000, 1000), np.uint8))\n"
+        "try:\n"
+        "    held = [ij.to_imageplus(stack) for _ in range(9)]\n"
+        "except fp.ParameterError as error:\n"
+        "    print(error)\n"
+    )
+    options = os.environ | {"JAVA_TOOL_OPTIONS": "-Xmx200m", "FIJI_HOME": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=options, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.startswith("`image` must fit into Java's memory"), done.stderr
+    assert "Close some images" in done.stdout
 
 
 @pytest.mark.parametrize("ends", [12, 20])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -25,7 +26,6 @@ MOST_COPIED_BYTES = 10**9
 
 _WORTH_THREADS_BYTES = 2**24
 _MOST_THREADS = 4
-_shared_bytes = 0
 
 
 class Kind(NamedTuple):
@@ -93,18 +93,41 @@ def kind_of(dtype: np.dtype[Any], parameter: str = "image") -> Kind:
     return kind
 
 
-def shared_buffer(array: npt.NDArray[Any]) -> Any:
-    """Lay a direct buffer of Java over a contiguous array; it keeps the array alive.
+class _Shared:
+    """How much memory of numpy's Java holds, in bytes.
 
-    Java lets go of it when it next collects its garbage. It knows nothing of the memory behind it,
-    so it is asked to after each GB.
+    Java lets go of it when it next collects its garbage, and as it knows nothing of this memory,
+    that may be never. So it is asked to when twice as much is held as after the last time.
     """
-    global _shared_bytes
-    _shared_bytes += array.nbytes
-    if _shared_bytes > MOST_COPIED_BYTES:
-        _shared_bytes = array.nbytes
-        jclass("java.lang.System").gc()
-    return _typed(jpype.nio.convertToDirectBuffer(array.reshape(-1).view(np.uint8)), array.dtype)
+
+    least = 2 * 10**9
+
+    def __init__(self) -> None:
+        self.held = 0
+        self._most = self.least
+
+    def take(self, memory: npt.NDArray[Any]) -> None:
+        """Count memory until nobody holds it."""
+        weakref.finalize(memory, self._let_go, memory.nbytes).atexit = False
+        self.held += memory.nbytes
+        if self.held > self._most:
+            self._most = 2 * self.held
+            jclass("java.lang.System").gc()
+
+    def _let_go(self, nbytes: int) -> None:
+        self.held -= nbytes
+        self._most = max(self.least, 2 * self.held)
+
+
+_shared = _Shared()
+
+
+def shared_buffer(array: npt.NDArray[Any]) -> Any:
+    """Lay a direct buffer of Java over a contiguous array; it keeps the array alive."""
+    memory = array.reshape(-1).view(np.uint8)
+    buffer = _typed(jpype.nio.convertToDirectBuffer(memory), array.dtype)
+    _shared.take(memory)
+    return buffer
 
 
 def borrowed_buffer(array: npt.NDArray[Any]) -> Any:
