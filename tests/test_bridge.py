@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -524,6 +525,17 @@ def run_alone(macro, **environment):
     return done, time.time()
 
 
+def test_macros_of_two_threads_each_have_their_own_error(ij):
+    def fail(kind):
+        try:
+            return ij.run_macro(f'wait(300); run("Bridge Crash", "kind={kind}");')
+        except Exception as error:
+            return type(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(fail, ["disk", "bug"])) == [OSError, KeyError]
+
+
 def test_the_process_ends_at_once_without_any_java_around():
     macro = """newImage("a", "8-bit ramp", 64, 64, 2); run("Gaussian Blur...", "sigma=2 stack");
         run("Test TensorFlow"); print("ÄÖ孔");"""
@@ -580,6 +592,23 @@ def test_without_network_or_cache_one_line_says_so(tmp_path):
     (line,) = done.stderr.splitlines()
     assert line.startswith("ImageJ cannot be fetched from Maven Central")
     assert "Connect to the internet once" in line
+
+
+def test_after_its_end_imagej_is_not_started_again():
+    code = (
+        "from fiji_poreseg import bridge, errors\n"
+        "bridge.start()\n"
+        "bridge.shutdown()\n"
+        "try:\n"
+        "    bridge.start()\n"
+        "except errors.EngineError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECK.parents[2]
+    )
+    assert done.stdout.startswith("ImageJ has ended in this process"), done.stderr
+    assert done.returncode == 0
 
 
 def test_garbage_that_java_has_python_collect_is_waited_for_at_the_end():

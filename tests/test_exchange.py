@@ -742,7 +742,7 @@ def test_imglib2_images_of_every_kind(ij, monkeypatch, kind, shape, lazy):
 
 
 def test_a_stack_beyond_one_buffer_is_shared_plane_by_plane(ij, monkeypatch):
-    monkeypatch.setattr(imglib2, "_ONE_BUFFER_BYTES", 50)
+    monkeypatch.setattr(imglib2, "ONE_BUFFER_BYTES", 100)
     values = random_values("float32", (2, 3, 4, 5))
     image = ij.to_imglib2(make_stack(values, (1, 1, 1)))
     assert image.getClass().getSimpleName() == "PlanarImg"
@@ -752,6 +752,20 @@ def test_a_stack_beyond_one_buffer_is_shared_plane_by_plane(ij, monkeypatch):
     access.get().setReal(0.25)
     assert values[1, 2, 3, 4] == 0.25
     np.testing.assert_array_equal(ij.to_xarray(image), values)
+
+
+def test_a_slice_beyond_one_buffer(ij, monkeypatch):
+    monkeypatch.setattr(pixels, "ONE_BUFFER_BYTES", 50)
+    monkeypatch.setattr(imglib2, "ONE_BUFFER_BYTES", 50)
+    values = random_values("uint16", (2, 9, 7))
+    stack = make_stack(values, (1, 1, 1))
+    np.testing.assert_array_equal(ij.to_xarray(ij.to_imageplus(stack)), values)
+    image = ij.java("net.imglib2.img.array.ArrayImgs").unsignedShorts(
+        jpype.JArray(jpype.JShort)(values.astype(np.int16).ravel()), jpype.JLong[:]([7, 9, 2])
+    )
+    np.testing.assert_array_equal(ij.to_xarray(image), values)
+    with pytest.raises(ParameterError, match=r"must have slices below 2 GB.*9 x 7 uint16"):
+        ij.to_imglib2(stack)
 
 
 # Datasets.

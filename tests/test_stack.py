@@ -67,6 +67,20 @@ def test_what_is_no_stack_is_refused(image, said):
     assert str(caught.value).startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("z", "size", "reason"),
+    [
+        (["a"], (20, 10, 10), "`image` must have finite numbers as coordinates along z"),
+        ([np.nan], (20, 10, 10), "`image` must have finite numbers as coordinates along z"),
+        ([0.0], (0, 10, 10), "`image` must give a voxel size of three positive numbers"),
+    ],
+)
+def test_a_single_slice_without_a_place_or_a_size_is_refused(z, size, reason):
+    stack = fp.make_stack(np.zeros((1, 3, 4), np.uint8), (20, 10, 10))
+    with pytest.raises(fp.ParameterError, match=reason):
+        fp.as_stack(stack.assign_coords(z=z).assign_attrs(spacing_nm=size))
+
+
 def test_slices_that_are_not_evenly_spaced_are_refused():
     stack = fp.make_stack(GREY, (10, 10, 10)).isel(z=[0, 1, 3])
     with pytest.raises(fp.ParameterError, match="evenly spaced along z"):

@@ -142,8 +142,9 @@ def start(
         If there is no Java, ImageJ cannot be fetched or started, or the one that runs already is
         not what was asked for.
     """
-    from fiji_poreseg.bridge import engines
+    from fiji_poreseg.bridge import engines, jvm
 
+    jvm.check_not_ended()
     with _starting:
         if _running is None:
             return _begin(engines.start_engine(engine, fiji, headless=headless), catalog)

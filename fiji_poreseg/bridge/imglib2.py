@@ -21,6 +21,7 @@ from fiji_poreseg.bridge.jvm import jclass
 from fiji_poreseg.bridge.pixels import (
     KINDS,
     MOST_COPIED_BYTES,
+    ONE_BUFFER_BYTES,
     borrowed_buffer,
     for_each,
     from_java,
@@ -32,8 +33,6 @@ from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.lazy import lazy_planes
 from fiji_poreseg.stack import AXES, make_stack
 
-# A buffer of Java counts its bytes in 31 bits.
-_ONE_BUFFER_BYTES = 2**31 - 1
 _DIMS = (("y", "x"), AXES, *((channel, *AXES) for channel in CHANNEL_DIMS))
 
 
@@ -55,7 +54,7 @@ def to_imglib2(stack: xr.DataArray) -> Any:
     Raises
     ------
     ParameterError
-        If its type or its dims are others.
+        If its type or its dims are others, or a slice is larger than 2 GB.
     """
     check_array(stack)
     if stack.dims not in _DIMS:
@@ -68,7 +67,7 @@ def to_imglib2(stack: xr.DataArray) -> Any:
     kind_of(stack.dtype)
     native = stack.dtype.newbyteorder("=")
     values = np.require(stack.to_numpy(), dtype=native, requirements=["C", "W"])
-    if values.nbytes > _ONE_BUFFER_BYTES:
+    if values.nbytes > ONE_BUFFER_BYTES:
         return _planar_image(values)
     return _array_image(values, shared_buffer(values))
 
@@ -81,6 +80,13 @@ def _array_image(values: npt.NDArray[Any], buffer: Any) -> Any:
 
 def _planar_image(values: npt.NDArray[Any]) -> Any:
     kind = KINDS[values.dtype]
+    if values[(0,) * (values.ndim - 2)].nbytes > ONE_BUFFER_BYTES:
+        raise ParameterError(
+            "image",
+            "must have slices below 2 GB to become an image of ImgLib2",
+            f"{values.shape[-2]} x {values.shape[-1]} {values.dtype}",
+            "Give a part of it.",
+        )
     planes = jclass("java.util.ArrayList")()
     for plane in values.reshape(-1, *values.shape[-2:]):
         planes.add(jclass(kind.access)(shared_buffer(plane), True))

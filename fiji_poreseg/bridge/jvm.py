@@ -244,6 +244,15 @@ def _has_huge_pages() -> bool:
     return "[never]" not in setting
 
 
+def check_not_ended() -> None:
+    """Raise an `EngineError` where the JVM of this process has ended: there is no second one."""
+    if _ended:
+        raise EngineError(
+            "ImageJ has ended in this process, and Java cannot start in it twice. Start Python "
+            "anew; call fiji_poreseg.bridge.shutdown() last."
+        )
+
+
 def is_running() -> bool:
     """Whether a JVM runs in this process, whoever started it."""
     return bool(jpype.isJVMStarted())

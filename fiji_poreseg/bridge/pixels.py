@@ -24,6 +24,9 @@ T = TypeVar("T")
 MOST_COPIED_BYTES = 10**9
 """Images of Java up to this are copied; what is larger stays there, and its planes are read."""
 
+ONE_BUFFER_BYTES = 2**31 - 1
+"""What a buffer of Java can lie over: it counts in 31 bits."""
+
 _WORTH_THREADS_BYTES = 2**24
 _MOST_THREADS = 4
 
@@ -153,18 +156,25 @@ def to_java(plane: npt.NDArray[Any]) -> Any:
     # By a method of Java, which runs without Python's lock: to have new memory takes longest.
     primitive = jclass(KINDS[native.dtype].boxed).TYPE
     pixels = jclass("java.lang.reflect.Array").newInstance(primitive, native.size)
-    borrowed_buffer(native).get(pixels)
+    for start, part in _parts(native):
+        borrowed_buffer(part).get(pixels, start, part.size)
     return pixels
+
+
+def _parts(array: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Cut a contiguous array into parts that a buffer can lie over, each with where it starts."""
+    flat, most = array.reshape(-1), ONE_BUFFER_BYTES // array.itemsize
+    return ((start, flat[start : start + most]) for start in range(0, flat.size, most))
 
 
 def from_java(pixels: Any, out: npt.NDArray[Any]) -> None:
     """Copy a flat array, or a buffer, of Java into a contiguous array of the same type."""
-    target = borrowed_buffer(out)
     if isinstance(pixels, jclass("java.nio.Buffer")):
         # All of it, wherever its position is: that is what ImgLib2 reads.
-        target.put(pixels.duplicate().clear().limit(out.size))
-    else:
-        target.put(pixels, 0, out.size)
+        borrowed_buffer(out).put(pixels.duplicate().clear().limit(out.size))
+        return
+    for start, part in _parts(out):
+        borrowed_buffer(part).put(pixels, start, part.size)
 
 
 def for_each(work: Callable[[int], T], count: int, nbytes: int) -> list[T]:

@@ -50,6 +50,7 @@ class Session:
         self._failure: BaseException | None = None
         self._running: Any = None
         self._busy = threading.Lock()
+        self._at_a_time = threading.RLock()
         self._busy_with = ""
         plugin, self._interpreter = java_classes()
         self._python = jpype.JProxy("java.util.function.Consumer", dict={"accept": self._accept})
@@ -80,6 +81,8 @@ class Session:
     def run_macro(self, text: str, argument: str = "") -> str | None:
         """Run a macro in this thread and answer with its return value.
 
+        One at a time: that of another thread is waited for.
+
         Raises
         ------
         MacroError
@@ -87,6 +90,10 @@ class Session:
         BaseException
             Whatever a command raised, with its traceback.
         """
+        with self._at_a_time:
+            return self._run_macro(text, argument)
+
+    def _run_macro(self, text: str, argument: str) -> str | None:
         interpreter = self._interpreter()
         outer, self._running, self._failure = self._running, interpreter, None
         jclass("ij.IJ").getErrorMessage()  # forgets an older one

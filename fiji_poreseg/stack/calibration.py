@@ -66,19 +66,29 @@ def spacing_nm(stack: xr.DataArray, parameter: str = "image") -> Spacing:
     Raises
     ------
     ParameterError
-        If slices or pixels are not evenly spaced.
+        If slices or pixels are not evenly spaced, or coordinates or ``attrs["spacing_nm"]`` are
+        no lengths.
     """
-    stored = stack.attrs.get("spacing_nm", DEFAULT_SPACING_NM)
+    stored = check_spacing(stack.attrs.get("spacing_nm", DEFAULT_SPACING_NM), parameter)
     return tuple(  # type: ignore[return-value]
-        _step(stack, axis, float(fallback), parameter)
-        for axis, fallback in zip(AXES, stored, strict=True)
+        _step(stack, axis, fallback, parameter) for axis, fallback in zip(AXES, stored, strict=True)
     )
 
 
 def _step(stack: xr.DataArray, axis: str, fallback: float, parameter: str) -> float:
-    if axis not in stack.coords or stack.sizes.get(axis, 1) < 2:
+    if axis not in stack.coords:
         return fallback
-    steps = np.diff(stack[axis].to_numpy())
+    places = stack[axis].to_numpy()
+    if not np.issubdtype(places.dtype, np.number) or not np.isfinite(places).all():
+        raise ParameterError(
+            parameter,
+            f"must have finite numbers as coordinates along {axis}",
+            f"{places.dtype}, {places.ravel()[:3]} …",
+            f'Use .drop_vars("{axis}") and set attrs["spacing_nm"].',
+        )
+    if places.size < 2:
+        return fallback
+    steps = np.diff(places)
     if not np.allclose(steps, steps[0], rtol=1e-3) or steps[0] == 0:
         raise ParameterError(
             parameter,
@@ -97,13 +107,13 @@ def with_spacing(stack: xr.DataArray, spacing: Spacing) -> xr.DataArray:
     return stack.assign_coords(coords).assign_attrs(unit="nm", spacing_nm=spacing)
 
 
-def check_spacing(spacing: Sequence[float]) -> Spacing:
+def check_spacing(spacing: Sequence[float], parameter: str = "voxel_size_nm") -> Spacing:
     """Three positive finite numbers, or a `ParameterError`."""
     values = tuple(float(step) for step in spacing)
     if len(values) != 3 or not all(0 < step < np.inf for step in values):
         raise ParameterError(
-            "voxel_size_nm",
-            "must be three positive numbers in nm (z,y,x)",
+            parameter,
+            "must give a voxel size of three positive numbers in nm (z,y,x)",
             str(values),
             "Give for example 20,10,10.",
         )
