@@ -7,12 +7,14 @@ import pickle
 import shutil
 import sys
 import threading
+import time
 import warnings
 
 import cloudpickle
 import numpy as np
 import pytest
 import tifffile
+import xarray as xr
 import zarr
 from PIL import Image
 from yaozarrs import validate_zarr_store
@@ -348,6 +350,7 @@ class TestFolder:
             fp.write(folder / f"slice {number}.tif", grey((1, 20, 30)) + np.uint8(number))
         (folder / "._slice 9.tif").write_text("of a Mac")
         (folder / "notes.txt").write_text("pale")
+        (folder / "older.tif").mkdir()
         return folder
 
     @pytest.mark.parametrize("most", [100, 1e6])
@@ -425,6 +428,83 @@ def test_the_pixel_size_of_a_microscope(tmp_path, tag, kind, content, spacing):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert spacing_nm(as_stack(tmp_path, voxel_size_nm=(20, 5, 4))) == (20, 5, 4)
+
+
+@pytest.mark.parametrize("size", ["= 2.5", "=", "= 5,000 nm", "= 3 furlong"])
+def test_a_microscope_that_gives_no_size_is_read_without(tmp_path, size):
+    content = "\r\n".join(["", "AP_IMAGE_PIXEL_SIZE", f"Image Pixel Size {size}", ""])
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.ones((20, 30), "uint8"), extratags=[(34118, "s", 0, content, True)])
+    stack = fp.read(path)
+    assert stack.attrs["unit"] == "pixel"
+    assert stack.shape == (1, 20, 30)
+
+
+def test_a_size_that_is_given_is_not_said_to_be_assumed(tmp_path):
+    stack = make_stack(np.ones((3, 4, 5), np.uint8), (5, 5, 5), attrs={"thickness": "assumed"})
+    given = as_stack(stack, voxel_size_nm=(20, 5, 5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        as_stack(given)
+
+
+@pytest.mark.parametrize("name", ["s.tif", "s.ome.tif", "s.zarr"])
+class TestWhatIsWritten:
+    def test_is_in_the_unit_that_it_is_given_in(self, tmp_path, name):
+        stack = make_stack(np.ones((3, 4, 5), np.uint8), (20, 10, 5))
+        of_micrometres = stack.assign_coords({axis: stack[axis] / 1000 for axis in "zyx"})
+        files.write(tmp_path / name, of_micrometres.assign_attrs(unit="um"))
+        assert spacing_nm(files.read(tmp_path / name)) == pytest.approx((20, 10, 5))
+        with pytest.raises(ParameterError, match="furlong"):
+            files.write(tmp_path / name, stack.assign_attrs(unit="furlong"))
+
+    @pytest.mark.parametrize("dims", ["xyz", "zyxc", "zcyx", "yx"])
+    def test_has_its_axes_in_order(self, tmp_path, name, dims):
+        image = xr.DataArray(np.zeros([2] * len(dims), np.uint8), dims=list(dims))
+        with pytest.raises(ParameterError, match=r"`image` must be .* the dims .*transpose"):
+            files.write(tmp_path / name, image)
+        with pytest.raises(ParameterError, match="a ndarray"):
+            files.write(tmp_path / name, image.to_numpy())
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestLazyZarr:
+    @pytest.fixture
+    def stack(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(zarr_reading, "LARGE_BYTES", 10)
+        files.write(tmp_path / "a.zarr", make_stack(np.ones((3, 4, 5), np.uint8), (20, 10, 5)))
+        stack = files.read(tmp_path / "a.zarr")
+        assert stack.chunks is not None
+        return stack
+
+    def test_that_is_gone_is_not_black(self, tmp_path, stack):
+        (tmp_path / "a.zarr").rename(tmp_path / "b.zarr")
+        with pytest.raises(OSError, match=r"a\.zarr was changed or removed"):
+            stack.compute()
+
+    def test_that_is_replaced_is_not_the_new_one(self, tmp_path, stack):
+        sent = cloudpickle.dumps(stack)
+        files.write(tmp_path / "a.zarr", make_stack(np.zeros((3, 4, 5), np.uint8), (20, 10, 5)))
+        for old in (stack, pickle.loads(sent)):
+            with pytest.raises(OSError, match=r"a\.zarr was changed or removed"):
+                old.compute()
+
+
+def test_a_disk_that_is_full_for_some_chunks_leaves_nothing(tmp_path, monkeypatch):
+    put = zarr.storage._local._put
+
+    def on_a_full_disk(path, *args, **options):
+        if str(path).endswith("/3/0/0"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        time.sleep(0.02 * ("/3/" in str(path)))
+        return put(path, *args, **options)
+
+    monkeypatch.setattr(zarr.storage._local, "_put", on_a_full_disk)
+    values = np.random.default_rng(0).integers(0, 255, (6, 32, 3000), np.uint8)
+    for _ in range(8):
+        with pytest.raises(ParameterError, match="full"):
+            files.write(tmp_path / "a.zarr", make_stack(values, SPACING))
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 import xarray as xr
 
+from fiji_poreseg.errors import ParameterError
 from fiji_poreseg.files.folders import read_folder
 from fiji_poreseg.files.inputs import (
     DAMAGE_ERRORS,
@@ -39,7 +40,7 @@ from fiji_poreseg.files.outputs import (
 )
 from fiji_poreseg.files.tiff_reading import is_cut_off, read_tiff
 from fiji_poreseg.files.tiff_writing import writing_tiff
-from fiji_poreseg.stack import register_converter
+from fiji_poreseg.stack import AXES, register_converter, to_dataarray
 
 __all__ = [
     "DAMAGE_ERRORS",
@@ -130,7 +131,8 @@ def write(path: PathLike, image: xr.DataArray, *, parameter: str = "output") -> 
     Raises
     ------
     ParameterError
-        If the ending or the data type is none of these, or the place cannot be written.
+        If the ending, the dims, the unit or the data type is none of these, or the place cannot
+        be written.
     """
     with writing(path, image, parameter=parameter) as slices:
         for index in range(image.sizes["z"]):
@@ -192,6 +194,7 @@ def writing(
         slice labels.
     """
     check_output(path, parameter)
+    image = _in_nm(image)
     settings: dict[str, Any] = {"parameter": parameter, "go_on": go_on, "keep": keep}
     write_slices: Callable[..., AbstractContextManager[SliceWriter]] = writing_tiff
     if Path(path).suffix.lower() == ZARR_SUFFIX or host_of_labels(path) is not None:
@@ -200,6 +203,22 @@ def writing(
         write_slices = writing_zarr
     with alone({parameter: path}), write_slices(path, image, **settings) as slices:
         yield slices
+
+
+def _in_nm(image: xr.DataArray) -> xr.DataArray:
+    """An image to be described in a file, with axes in order and coordinates in nm."""
+    dims = tuple(getattr(image, "dims", ()))
+    if dims not in (AXES, ("c", *AXES), ("class", *AXES)):
+        raise ParameterError(
+            "image",
+            "must be an xarray.DataArray with the dims (z, y, x), or c or class before them",
+            f"dims {dims}" if dims else f"a {type(image).__name__}",
+            "Use .rename(), .transpose() and .expand_dims(), or fiji_poreseg.make_stack().",
+        )
+    if image.attrs.get("unit", "nm") in ("nm", "pixel"):
+        return image
+    known = to_dataarray(image if dims[0] != "class" else image.rename({"class": "c"}))
+    return image.assign_coords({axis: known[axis] for axis in AXES}).assign_attrs(known.attrs)
 
 
 def _read_path(image: object, parameter: str) -> xr.DataArray | None:

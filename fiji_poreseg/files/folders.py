@@ -65,7 +65,7 @@ def read_folder(folder: Path, parameter: str) -> xr.DataArray:
     found = [
         file
         for file in folder.iterdir()
-        if file.suffix.lower() in TIFF_SUFFIXES and not file.name.startswith(".")
+        if file.suffix.lower() in TIFF_SUFFIXES and not file.name.startswith(".") and file.is_file()
     ]
     if not found:
         raise ParameterError(

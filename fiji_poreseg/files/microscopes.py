@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -67,9 +68,12 @@ def _zeiss(tiff: Any) -> tuple[float, float] | None:
     # Of the image as it was saved, else of the scan.
     for name in ("ap_image_pixel_size", "ap_pixel_size"):
         if name in entries:
-            _, length, unit = entries[name]
-            factor = nm_per(str(unit))
-            return None if factor is None else (float(length) * factor, float(length) * factor)
+            try:
+                _, length, unit = entries[name]
+                size = float(length) * (nm_per(str(unit)) or math.nan)
+            except (TypeError, ValueError):  # without a unit, empty, or with a decimal comma
+                return None
+            return None if math.isnan(size) else (size, size)
     return None
 
 

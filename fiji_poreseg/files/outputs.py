@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,6 +23,8 @@ from fiji_poreseg.files.inputs import PathLike, is_zarr, is_zarr_image
 TIFF_SUFFIXES = (".tif", ".tiff")
 ZARR_SUFFIX = ".zarr"
 IMAGE_SUFFIXES = (*TIFF_SUFFIXES, ZARR_SUFFIX)
+_LONGEST_REMOVAL_S = 5.0
+_SETTLED_S = 0.1
 _NO_WRITING = (
     errno.EACCES,
     errno.EDQUOT,
@@ -217,10 +220,15 @@ def scratch(target: Path) -> Path:
 
 def remove(part: Path) -> None:
     """Remove a part that may be gone."""
-    # A folder that vanished has no part to remove, and must not hide the first error.
+    # A folder that vanished has no part to remove, and must not hide the first error. Where a
+    # chunk of a Zarr could not be written, others may still come meanwhile.
+    deadline = time.monotonic() + _LONGEST_REMOVAL_S
+    while part.is_dir() and time.monotonic() < deadline:
+        shutil.rmtree(part, ignore_errors=True)
+        time.sleep(_SETTLED_S)
     if part.is_dir():
-        shutil.rmtree(part)
-    elif part.exists():
+        return
+    if part.exists():
         part.unlink()
 
 

@@ -118,7 +118,7 @@ def grey_type(image: xr.DataArray, parameter: str) -> np.dtype[Any]:
             parameter,
             f"can take images of {', '.join(_GREY_TYPES)}, which are those of ImageJ",
             f"an image of {image.dtype}",
-            "Convert it first, for example with .astype('uint8').",
+            "Convert it first: .astype('float32') or Image > Type > 32-bit keeps up to 24 bits.",
         )
     return image.dtype
 

@@ -6,6 +6,7 @@ See https://ngff.openmicroscopy.org and Moore et al., Histochem. Cell Biol. 160 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import warnings
@@ -218,14 +219,20 @@ class ZarrPlanes:
     path
         The array in it.
 
+    version
+        What `_version` answered when the image was opened; by default it is opened now.
+
     Raises
     ------
     ParameterError
         If a chunk is damaged.
+    OSError
+        If the array was removed or replaced meanwhile: where its chunks are missing, Zarr says 0.
     """
 
-    def __init__(self, folder: Path, path: str) -> None:
+    def __init__(self, folder: Path, path: str, version: tuple[int, ...] | None = None) -> None:
         self._folder, self._path = folder.absolute(), path
+        self._version = version or _version(self._folder / path)
         self._array = _array(self._folder, path)
         self._lock = Lock()
         self._layers: dict[tuple[int, ...], npt.NDArray[Any]] = {}
@@ -233,9 +240,12 @@ class ZarrPlanes:
     def __call__(self, *index: int) -> npt.NDArray[Any]:
         """Read a plane, or all planes of a slice."""
         try:
-            return self._read(index)
+            values = self._read(index)
         except _DAMAGE_ERRORS as error:
             raise _damaged(self._folder, "image", error) from error
+        if _version(self._folder / self._path) != self._version:
+            raise OSError(f"{self._folder} was changed or removed while it was being read")
+        return values
 
     def _read(self, index: tuple[int, ...]) -> npt.NDArray[Any]:
         chunks = self._array.chunks[: len(index)]
@@ -255,7 +265,16 @@ class ZarrPlanes:
         return np.asarray(held[within])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ZarrPlanes, (self._folder, self._path)
+        return ZarrPlanes, (self._folder, self._path, self._version)
+
+
+def _version(array: Path) -> tuple[int, ...]:
+    """What tells an array from another one at its place; nothing where there is none."""
+    for name in ("zarr.json", ".zarray"):
+        with contextlib.suppress(OSError):
+            status = (array / name).stat()
+            return status.st_ino, status.st_mtime_ns, status.st_size
+    return ()
 
 
 def _fitting(labels: object, count: int) -> list[str] | None:

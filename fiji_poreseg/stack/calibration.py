@@ -104,7 +104,9 @@ def with_spacing(stack: xr.DataArray, spacing: Spacing) -> xr.DataArray:
     coords = {
         axis: step * np.arange(stack.sizes[axis]) for axis, step in zip(AXES, spacing, strict=True)
     }
-    return stack.assign_coords(coords).assign_attrs(unit="nm", spacing_nm=spacing)
+    made = stack.assign_coords(coords).assign_attrs(unit="nm", spacing_nm=spacing)
+    made.attrs.pop("thickness", None)  # which was assumed
+    return made
 
 
 def check_spacing(spacing: Sequence[float], parameter: str = "voxel_size_nm") -> Spacing:
