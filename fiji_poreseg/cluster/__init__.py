@@ -108,7 +108,7 @@ def spread(
                     yield index, made
                     done += 1
                     report(description, done, total)
-            place.check(client)
+            place.check(client, at_work=True)
             report(description, done, total)
 
 

@@ -49,8 +49,11 @@ class Place(ABC):
         """A context manager that gives a Dask client, not the default one of this process."""
 
     @abstractmethod
-    def check(self, client: Client) -> None:
-        """Raise a `ParameterError` where no more answers can be hoped for."""
+    def check(self, client: Client, *, at_work: bool = False) -> None:
+        """Raise a `ParameterError` where no more answers can be hoped for.
+
+        `at_work` says that workers had come, and were given work.
+        """
 
     def lost(self) -> ParameterError:
         """The error to raise where the scheduler is gone."""
@@ -164,13 +167,26 @@ class Processes(Place):
             process.wait()
         self._processes.clear()
 
-    def check(self, client: Client) -> None:  # noqa: ARG002 - it has other means
-        """Raise a `ParameterError` if all processes have ended."""
+    def check(
+        self,
+        client: Client,  # noqa: ARG002 - it has other means
+        *,
+        at_work: bool = False,
+    ) -> None:
+        """Raise a `ParameterError` if all processes have ended.
+
+        A worker is started again where its work ends it, but not where it had just started.
+        """
         if any(process.poll() is None for process in self._processes):
             return
+        rule = (
+            "must leave each worker the memory that a slice takes"
+            if at_work
+            else "must be processes that can run here"
+        )
         raise ParameterError(
             "workers",
-            "must be processes that can run here",
+            rule,
             f"{self.shown}, all of which ended ({self._last_words()})",
             f"Take fewer, or leave it out. {_RESUME}",
         )
@@ -237,7 +253,7 @@ class Cluster(Place):
                     raise
             time.sleep(_PAUSE_S)
 
-    def check(self, client: Client) -> None:
+    def check(self, client: Client, *, at_work: bool = False) -> None:  # noqa: ARG002 - it looks
         """Raise a `ParameterError` if it is gone, or has had no worker for long."""
         if client.status != "running":
             raise self.lost()
