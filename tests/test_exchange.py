@@ -517,6 +517,8 @@ def test_units_in_the_plural_are_known(ij, unit):
     ij.run_macro('newImage("a", "8-bit ramp", 4, 4, 2);')
     current(ij).getCalibration().setUnit(unit)
     assert ij.to_xarray(current(ij)).attrs["unit"] == "nm"
+    current(ij).getCalibration().setUnit("ms")
+    assert ij.to_xarray(current(ij)).attrs["unit"] == "pixel"
 
 
 def test_a_stack_without_voxel_size_has_none_without_its_coordinates(ij):

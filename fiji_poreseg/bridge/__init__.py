@@ -174,8 +174,9 @@ def register(gateway: Any, *, catalog: Catalog | None = None) -> ImageJ:
     EngineError
         If that ImageJ cannot run macros, or its JVM was started with options that do not suffice.
     """
-    from fiji_poreseg.bridge import engines
+    from fiji_poreseg.bridge import engines, jvm
 
+    jvm.check_not_ended()
     if gateway is None or isinstance(gateway, bool | str | Path):
         raise ParameterError(
             "gateway",

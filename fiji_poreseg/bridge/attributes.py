@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from fiji_poreseg.errors import ParameterError
-from fiji_poreseg.stack import AXES, SLICE_LABEL, spacing_nm
+from fiji_poreseg.stack import AXES, SLICE_LABEL, check_not_empty, spacing_nm
 
 # Image properties of ours.
 CLASSES = "poreseg_classes"
@@ -42,10 +42,7 @@ def check_array(stack: object, parameter: str = "image") -> None:
             f"a {type(stack).__name__}",
             "Use fiji_poreseg.make_stack() for an array.",
         )
-    if 0 in stack.shape:
-        raise ParameterError(
-            parameter, "must hold at least one voxel", f"shape {stack.shape}", "Give another."
-        )
+    check_not_empty(stack, parameter)
 
 
 def check(channels: xr.DataArray, parameter: str = "image") -> None:

@@ -154,13 +154,12 @@ def _from_imageplus(image: Any, parameter: str) -> xr.DataArray:
     if image_stack.isVirtual() or np.prod(shape) * dtype.itemsize > MOST_COPIED_BYTES:
         return metadata.read(image, lazy_values(image_stack, channels, dtype), parameter)
     values = np.empty(shape, dtype)
-
     whole, size = borrowed_buffer(values), shape[-2] * shape[-1]
 
     def copy(number: int) -> None:
         index, channel = divmod(number, channels)
         place = whole.duplicate().position((channel * slices + index) * size)
-        place.put(image_stack.getPixels(number + 1))
+        place.put(image_stack.getPixels(number + 1), 0, size)
 
     for_each(copy, channels * slices, values.nbytes)
     return metadata.read(image, values, parameter)

@@ -226,9 +226,7 @@ def remove(part: Path) -> None:
     while part.is_dir() and time.monotonic() < deadline:
         shutil.rmtree(part, ignore_errors=True)
         time.sleep(_SETTLED_S)
-    if part.is_dir():
-        return
-    if part.exists():
+    if part.is_file():
         part.unlink()
 
 

@@ -218,9 +218,9 @@ class ZarrPlanes:
         The image.
     path
         The array in it.
-
     version
-        What `_version` answered when the image was opened; by default it is opened now.
+        What tells this array from a later one at its place, where it was opened by another
+        process; by default it is opened now.
 
     Raises
     ------

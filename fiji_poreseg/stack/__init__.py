@@ -25,6 +25,7 @@ from fiji_poreseg.stack.checking import (
     ASSUMED,
     as_stack,
     check_indices,
+    check_not_empty,
     register_converter,
     to_dataarray,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "as_labels",
     "as_stack",
     "check_indices",
+    "check_not_empty",
     "check_spacing",
     "check_two_classes",
     "holds_data",

@@ -37,14 +37,20 @@ _NM_PER_UNIT = {
 }
 
 
+_LONGEST_SYMBOL = 3
+
+
 def nm_per(unit: str) -> float | None:
     """How many nm a unit of length is long, in any way that ImageJ writes it; None if unknown.
 
-    Plurals are taken, too.
+    Words in the plural are taken, too.
     """
     name = unit.strip()
-    # ImageJ itself takes a bare A for Å.
-    return 0.1 if name == "A" else _NM_PER_UNIT.get(name.lower().removesuffix("s"))
+    if name == "A":  # as ImageJ itself takes it
+        return 0.1
+    name = name.lower()
+    # Not symbols: ms is no length.
+    return _NM_PER_UNIT.get(name.removesuffix("s") if len(name) > _LONGEST_SYMBOL else name)
 
 
 def known_units() -> str:

@@ -89,10 +89,7 @@ def as_stack(
             f"{stack.dtype} values",
             "Convert it to a grey image first.",
         )
-    if 0 in stack.shape:
-        raise ParameterError(
-            parameter, "must hold at least one voxel", f"shape {stack.shape}", "Open another."
-        )
+    check_not_empty(stack, parameter)
     if stack.dtype.kind == "f" and (wrong := _count_not_finite(stack)):
         raise ParameterError(
             parameter,
@@ -146,6 +143,14 @@ def _axes_without_size(image: object) -> list[str]:
     if not isinstance(image, xr.DataArray) or "spacing_nm" in image.attrs:
         return []
     return [axis for axis in AXES if axis in image.dims and axis not in image.coords]
+
+
+def check_not_empty(stack: xr.DataArray, parameter: str = "image") -> None:
+    """Raise a `ParameterError` where a stack holds no voxel."""
+    if 0 in stack.shape:
+        raise ParameterError(
+            parameter, "must hold at least one voxel", f"shape {stack.shape}", "Give another."
+        )
 
 
 def to_dataarray(image: object, parameter: str = "image") -> xr.DataArray:
